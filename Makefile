@@ -1,0 +1,51 @@
+# `make demo` and `make test` do their own set-up, in .venv, on a machine that has nothing but Python 3.11 or newer.
+# Another interpreter: make test PYTHON=python3.12. Another folder: make test VENV=/tmp/env.
+
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: help demo test lint types tests clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   find the knowledge neurons of the model in the package, prove them, write an atlas and a report"
+	@echo "make test   check style and types and run all tests"
+	@echo "make clean  remove $(VENV) and what tools leave behind"
+
+demo: $(VENV)/.package
+	$(BIN)/neuronatlas demo
+
+test: lint types tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.dev
+	$(BIN)/pytest -n 2
+
+# The stamps stand for what is installed: touching a file that decides on it installs again, anything else does not.
+$(VENV)/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer expected, $(PYTHON) is not: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.torch pyproject.toml
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.package
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

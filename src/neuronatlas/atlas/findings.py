@@ -1,0 +1,180 @@
+"""What an atlas found, in words: the headline, and a sentence for each section."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import polars as pl
+
+from neuronatlas.atlas.plots import main_rule, mean_shared, overall
+from neuronatlas.atlas.wording import Effect, count, number, percent
+
+__all__ = [
+    "KNOWN",
+    "Headline",
+    "Tables",
+    "beyond_random",
+    "effect",
+    "ends",
+    "facts_sentence",
+    "headline",
+    "integration_sentence",
+    "layers_sentence",
+    "neurons_sentence",
+    "relations_sentence",
+    "sharing_sentence",
+    "verb",
+]
+
+Tables = Mapping[str, pl.DataFrame]
+
+KNOWN = 0.5  # a fact is known when its answer is the first choice on at least this share of its prompts
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The main result: a statement with its numbers, and what the comparison with random neurons says."""
+
+    statement: str
+    verdict: str
+
+
+def ends(summary: pl.DataFrame) -> list[float]:
+    """The lowest and the highest gain, without a gain of 1, which changes nothing."""
+    gains = summary["gain"].unique().sort().to_list()
+    return [gain for gain in dict.fromkeys([*gains[:1], *gains[-1:]]) if gain != 1]
+
+
+def verb(gain: float) -> str:
+    """What a gain does, as the first word of a sentence.
+
+    >>> verb(0), verb(2), verb(0.5)
+    ('Suppressing', 'Amplifying', 'Scaling by 0.5')
+    """
+    return {0.0: "Suppressing", 2.0: "Amplifying"}.get(gain, f"Scaling by {gain:g}")
+
+
+def effect(summary: pl.DataFrame, condition: str, gain: float, relation: str | None = None) -> Effect | None:
+    """The change of P under a condition and a gain, of one relation or over all; None where it was not measured."""
+    rows = overall(summary) if relation is None else summary.filter(pl.col("relation") == relation)
+    rows = rows.filter(pl.col("condition") == condition, pl.col("gain") == gain)
+    rows = rows.filter(pl.col("change").is_not_null() & pl.col("change").is_not_nan())
+    if rows.is_empty():
+        return None
+    value, low, high = rows.select("change", "change_low", "change_high").row(0)
+    return Effect(value, value if low is None else low, value if high is None else high)
+
+
+def headline(summary: pl.DataFrame) -> Headline:
+    """The statement that opens a report, and whether random neurons would have done the same."""
+    measured = [(gain, found) for gain in ends(summary) if (found := effect(summary, "located", gain))]
+    if not measured:
+        return Headline("The effect of these neurons on the answers was not measured.", "")
+    (first, change), *others = measured
+    statement = f"{verb(first)} the neurons of a fact moves P(answer) by {change}"
+    statement += "".join(f"; {verb(gain).lower()} them moves it by {other}" for gain, other in others)
+    return Headline(f"{statement}.", _verdict(first, change, effect(summary, "random", first)))
+
+
+def _verdict(gain: float, located: Effect, random: Effect | None) -> str:
+    if random is None:
+        return "There is no control to compare with."
+    control = f"{verb(gain)} as many random neurons of the same layers moves P(answer) by {random}"
+    if _stronger(gain, located, random):
+        return f"{control}: the effect is that of the located neurons, not of changing any few."
+    return f"{control}: the intervals are not apart, so this run does not show that the located neurons matter."
+
+
+def _stronger(gain: float, located: Effect, random: Effect) -> bool:
+    """Whether the whole interval lies beyond that of random neurons, on the side where the gain should push."""
+    return located.high < random.low if gain < 1 else located.low > random.high
+
+
+def beyond_random(summary: pl.DataFrame, gain: float) -> tuple[list[str], list[str]]:
+    """The relations in which a gain was compared with random neurons, and those of them in which it goes beyond."""
+    compared, beyond = [], []
+    for name in summary.filter(pl.col("relation") != "all")["relation"].unique().sort():
+        located, random = (effect(summary, condition, gain, name) for condition in ("located", "random"))
+        if located and random:
+            compared.append(name)
+            beyond += [name] if _stronger(gain, located, random) else []
+    return compared, beyond
+
+
+def layers_sentence(layers: pl.DataFrame) -> str:
+    """Which layers hold the knowledge neurons."""
+    counts = layers.filter(pl.col("relation") != "all").group_by("rule", "layer").agg(pl.sum("n"))
+    main = main_rule(layers)
+    own = counts.filter(pl.col("rule") == main).sort("n", "layer", descending=[True, False])
+    total = sum(own["n"])
+    if total == 0:
+        return "No knowledge neurons were found."
+    n_layers = max(layers["layer"]) + 1
+    lowest = n_layers - -(-n_layers // 4)
+    where = f"layers {lowest} to {n_layers - 1}, the top quarter" if lowest < n_layers - 1 else f"layer {lowest}"
+    top = own["layer"][0]
+    text = f"Layer {top} holds the most knowledge neurons, {percent(own['n'][0] / total)} of all"
+    text += f"; {percent(_share_from(own, lowest))} lie in {where}"
+    baseline = counts.filter(rule="activation")
+    if main != "activation" and sum(baseline["n"]):
+        text += f", against {percent(_share_from(baseline, lowest))} of those that the activation baseline picks"
+    return text + "."
+
+
+def _share_from(counts: pl.DataFrame, lowest: int) -> float:
+    return sum(counts.filter(pl.col("layer") >= lowest)["n"]) / sum(counts["n"])
+
+
+def neurons_sentence(facts: pl.DataFrame) -> str:
+    """How many neurons a fact has."""
+    n = facts["n_neurons"].to_list()
+    if not n:
+        return "There are no facts."
+    spread = f"median {median(n):g}, at most {max(n):,}"
+    without = percent(n.count(0) / len(n))
+    mean = number(sum(n) / len(n), 1)
+    return f"A fact has {mean} knowledge neurons on average ({spread}); {without} of the facts have none."
+
+
+def sharing_sentence(sharing: pl.DataFrame) -> str:
+    """How many neurons two facts share."""
+    within = pl.col("relation_a") == pl.col("relation_b")
+    (n_within, one), (n_between, two) = mean_shared(sharing.filter(within)), mean_shared(sharing.filter(~within))
+    parts = [f"two facts of one relation share {number(one, 2)} neurons on average"] if n_within else []
+    parts += [f"two facts of different relations share {number(two, 2)}"] if n_between else []
+    text = ", ".join(parts) or "there are no two facts to compare"
+    return text[0].upper() + text[1:] + "."
+
+
+def relations_sentence(summary: pl.DataFrame) -> str:
+    """How the effect holds on prompts that were not used, and in how many relations it is beyond the control."""
+    texts = []
+    for gain in ends(summary):
+        doing = verb(gain)
+        if held := effect(summary, "held-out", gain):
+            by = f"{doing.lower()} moves P(answer) by {held}"
+            texts.append(f"On prompts that were not used to find the neurons, {by}.")
+        compared, beyond = beyond_random(summary, gain)
+        if compared:
+            where = f"in {len(beyond)} of {count(len(compared), 'relation')}"
+            texts.append(f"{doing} goes beyond random neurons, with intervals apart, {where}.")
+    return " ".join(texts)
+
+
+def facts_sentence(facts: pl.DataFrame) -> str:
+    """How many of the facts the model knows."""
+    known = facts.filter(pl.col("top1") >= KNOWN).height
+    what = f"The model knows {known:,} of {count(facts.height, 'fact')} ({percent(known / max(facts.height, 1))})"
+    return f"{what}: its first choice is the answer on at least half of the prompts."
+
+
+def integration_sentence(prompts: pl.DataFrame) -> str:
+    """How exact the integration was, by its own account."""
+    gaps = sorted(abs(gap) for gap in prompts["gap"].drop_nulls().drop_nans())
+    if not gaps:
+        return "No completeness gap was recorded."
+    plain = prompts.filter(way="plain").height
+    way = f"{plain:,} of {count(prompts.height, 'prompt')} took plain re-runs" if plain else "every prompt was replayed"
+    high = gaps[int(0.95 * (len(gaps) - 1))]
+    spread = f"median {median(gaps):.2g}, 95th percentile {high:.2g}, largest {gaps[-1]:.2g}"
+    return f"Completeness gap of the scores, in units of probability: {spread}; {way}."

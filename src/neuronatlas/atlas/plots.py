@@ -1,0 +1,319 @@
+"""Tables of an atlas as plotly figures that a paper could print.
+
+Each function takes the atlas's own tables (polars) and returns a `plotly.graph_objects.Figure` without a title, for
+the caption says what it shows. Whiskers are bootstrap 95 % intervals over facts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+import polars as pl
+
+from neuronatlas.atlas.style import ACTIVATION, CONDITIONS, LIGHT, LOCATED, Look, gain_label
+
+__all__ = [
+    "LOG_ODDS",
+    "PROBABILITY",
+    "Measure",
+    "effects_by_relation",
+    "effects_overview",
+    "gain_curve",
+    "layer_heatmap",
+    "layer_histogram",
+    "main_rule",
+    "mean_shared",
+    "neurons_per_fact",
+    "overall",
+    "sharing_bars",
+    "sharing_heatmap",
+]
+
+_MOST_NEURONS = 15  # facts with more share the last bar
+_MOST_CELL_LABELS = 14
+_MOST_LAYER_TICKS = 24
+_LONGEST_NAME = 28
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Columns of the `summary` table that tell one change, and how an axis shows it."""
+
+    value: str
+    low: str
+    high: str
+    title: str
+    scale: float
+    hover: str
+
+
+PROBABILITY = Measure("change", "change_low", "change_high", "Change of P(answer) (%)", 100, "%{x:+.1f} %")
+LOG_ODDS = Measure("log_odds_change", "log_odds_low", "log_odds_high", "Change of log-odds (nats)", 1, "%{x:+.2f}")
+
+
+def layer_histogram(layers: pl.DataFrame) -> Any:
+    """Bars: the share of knowledge neurons that each layer holds (%), against the activation baseline's."""
+    figure = _figure(340)
+    counts = layers.filter(pl.col("relation") != "all").group_by("rule", "layer").agg(pl.sum("n")).sort("layer")
+    for look, group in _by_rule(counts):
+        figure.add_bar(
+            x=group["layer"].to_list(),
+            y=(group["n"] / max(sum(group["n"]), 1) * 100).to_list(),
+            customdata=group["n"].to_list(),
+            name=look.name,
+            marker_color=look.colour,
+            hovertemplate="layer %{x}: %{y:.1f} % (%{customdata:,})",
+        )
+    _layer_axis(figure, counts["layer"].n_unique())
+    return _value_axis(figure, "y", "Share of the rule's neurons (%)")
+
+
+def layer_heatmap(layers: pl.DataFrame) -> Any:
+    """Heat map: for each relation, the share of its knowledge neurons in each layer (%)."""
+    own = layers.filter(pl.col("relation") != "all", pl.col("rule") == main_rule(layers))
+    levels = range(1 + max(layers["layer"], default=-1))
+    names = own["relation"].unique().sort().to_list()
+    share = {(name, layer): value * 100 for name, layer, value in own.select("relation", "layer", "share").iter_rows()}
+    cells = [[share.get((name, layer), 0.0) for layer in levels] for name in names]
+    hover = [
+        [f"{name}, layer {layer}: {value:.0f} %" for layer, value in enumerate(row)]
+        for name, row in zip(names, cells, strict=True)
+    ]
+    figure = _heatmap(names, cells, hover)
+    figure.update_traces(colorbar={"title": {"text": "% of the<br>relation"}})
+    _layer_axis(figure, len(levels))
+    return figure
+
+
+def neurons_per_fact(facts: pl.DataFrame, neurons: pl.DataFrame) -> Any:
+    """Bars: how many facts (%) have 0, 1, 2, ... neurons, by the attribution and by the activation baseline."""
+    figure = _figure(340)
+    counted = facts.select("fact").join(neurons.select(pl.col("rule").unique().sort()), how="cross")
+    found = neurons.filter(fold="all").group_by("fact", "rule").agg(n=pl.len())
+    counted = counted.join(found, on=["fact", "rule"], how="left").with_columns(pl.col("n").fill_null(0))
+    for look, group in _by_rule(counted):
+        bars = group["n"].clip(upper_bound=_MOST_NEURONS).value_counts().sort("n")
+        figure.add_bar(
+            x=bars["n"].to_list(),
+            y=(bars["count"] / max(group.height, 1) * 100).to_list(),
+            customdata=bars["count"].to_list(),
+            name=f"{look.name} (mean {sum(group['n']) / max(group.height, 1):.1f})",
+            marker_color=look.colour,
+            hovertemplate="%{x} neurons: %{y:.1f} % of facts (%{customdata:,})<extra></extra>",
+        )
+    ticks = list(range(_MOST_NEURONS + 1))
+    labels = [*map(str, ticks[:-1]), f"≥ {_MOST_NEURONS}"]
+    highest = min(_MOST_NEURONS, max(counted["n"], default=0))
+    figure.update_xaxes(title_text="Neurons of a fact", tickvals=ticks, ticktext=labels, range=[-0.6, highest + 0.6])
+    return _value_axis(figure, "y", "Share of facts (%)")
+
+
+def sharing_bars(sharing: pl.DataFrame) -> Any:
+    """Bars: how many neurons two facts share on average, within one relation and between two."""
+    figure = _figure(150)
+    within = pl.col("relation_a") == pl.col("relation_b")
+    for name, pairs in (("two relations", sharing.filter(~within)), ("one relation", sharing.filter(within))):
+        total, mean = mean_shared(pairs)
+        if total == 0:
+            continue
+        figure.add_bar(
+            x=[mean],
+            y=[f"Two facts of {name}"],
+            orientation="h",
+            marker_color=LOCATED.colour,
+            text=[f"{mean:.2f}"],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate=f"%{{x:.3f}} neurons, mean of {total:,} pairs<extra></extra>",
+        )
+    figure.update_layout(showlegend=False)
+    return _value_axis(figure, "x", "Neurons that two facts share (mean)")
+
+
+def sharing_heatmap(sharing: pl.DataFrame) -> Any:
+    """Heat map: how many neurons a fact of one relation shares with a fact of another on average."""
+    names = sorted({*sharing["relation_a"], *sharing["relation_b"]})
+    columns = ("relation_a", "relation_b", "mean_shared")
+    mean = {frozenset((a, b)): value for a, b, value in sharing.select(columns).iter_rows()}
+    cells = [[mean.get(frozenset((a, b))) for a in names] for b in names]
+    hover = [
+        [f"{b} and {a}: {_shared(value)}" for a, value in zip(names, row, strict=True)]
+        for b, row in zip(names, cells, strict=True)
+    ]
+    figure = _heatmap(names, cells, hover)
+    figure.update_xaxes(**_ticks(names), tickangle=-45)
+    if len(names) <= _MOST_CELL_LABELS:
+        labels = [["" if value is None or value < 0.005 else f"{value:.2f}" for value in row] for row in cells]
+        figure.update_traces(text=labels, texttemplate="%{text}", showscale=False)
+    figure.update_traces(colorbar={"title": {"text": "neurons<br>shared"}})
+    return figure
+
+
+def effects_overview(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> Any:
+    """Dots with whiskers: what the lowest and the highest gain do under each condition, over all relations."""
+    rows = overall(summary)
+    names = [name for name in reversed(CONDITIONS) if name in rows["condition"]]
+    figure = _figure(80 + 42 * len(names))
+    gains = rows["gain"].unique().sort().to_list()
+    for gain, look in zip(dict.fromkeys([*gains[:1], *gains[-1:]]), (LOCATED, ACTIVATION), strict=False):
+        group = rows.filter(gain=gain)
+        places = {f"{CONDITIONS[name].name}, {gain_label(gain)}": names.index(name) for name in group["condition"]}
+        shape = "circle" if look is LOCATED else "diamond"
+        _dots(figure, Look(gain_label(gain).capitalize(), look.colour, shape, 10), group, measure, places)
+    labels = [CONDITIONS[name].name.replace(" (", "<br>(") for name in names]
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=labels, range=[-0.6, len(names) - 0.4])
+    return _value_axis(figure, "x", measure.title, zeroline=True)
+
+
+def effects_by_relation(summary: pl.DataFrame, gain: float, measure: Measure = PROBABILITY) -> Any:
+    """Dots with whiskers: what one gain does to each relation, sorted by the effect of its knowledge neurons."""
+    rows = summary.filter(pl.col("relation") != "all", pl.col("gain") == gain)
+    located = rows.filter(condition="located").sort(measure.value, "relation", descending=gain < 1)
+    names = located["relation"].to_list()
+    figure = _figure(120 + 32 * len(names))
+    present = [name for name in CONDITIONS if name in rows["condition"]]
+    for place, condition in enumerate(present):
+        group = rows.filter(pl.col("condition") == condition, pl.col("relation").is_in(names))
+        shift = 0.34 - 0.68 * (place + 0.5) / len(present)
+        places = {relation: names.index(relation) + shift for relation in group["relation"]}
+        _dots(figure, CONDITIONS[condition], group, measure, places)
+    for row in range(1, len(names)):
+        figure.add_hline(y=row - 0.5, line_width=0.5, line_color="rgba(128,128,128,0.3)")
+    figure.update_yaxes(**_ticks(names), range=[-0.5, len(names) - 0.5])
+    return _value_axis(figure, "x", measure.title, zeroline=True)
+
+
+def gain_curve(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> Any:
+    """Lines with whiskers: the effect against the gain, for each condition, over all relations.
+
+    At gain 1 the model is untouched, so every line is drawn through zero there.
+    """
+    rows = overall(summary)
+    figure = _figure(400)
+    columns = [measure.value, measure.low, measure.high]
+    untouched = pl.DataFrame({"gain": [1.0]} | {name: [0.0] for name in columns})
+    for condition, look in CONDITIONS.items():
+        group = rows.filter(pl.col("condition") == condition, pl.col("gain") != 1).select("gain", *columns)
+        if group.is_empty():
+            continue
+        group = pl.concat([group, untouched]).sort("gain")
+        values, up, down = _whiskers(group, measure)
+        figure.add_scatter(
+            x=group["gain"].to_list(),
+            y=values,
+            error_y={"array": up, "arrayminus": down, "symmetric": False, "width": 0, "thickness": 1.5},
+            mode="lines+markers",
+            name=look.name,
+            line={"color": look.colour, "width": 2 if look is LOCATED else 1.5},
+            marker=_marker(look),
+            hovertemplate="gain %{x:g}: " + measure.hover.replace("%{x", "%{y"),
+        )
+    figure.update_xaxes(title_text="Gain (0 suppresses, 1 leaves as is, 2 doubles)")
+    return _value_axis(figure, "y", measure.title, zeroline=True)
+
+
+def main_rule(frame: pl.DataFrame) -> str:
+    """The rule by which knowledge neurons were found: the one that is not the activation baseline, if there is one.
+
+    >>> main_rule(pl.DataFrame({"rule": ["activation", "gauss-legendre"]}))
+    'gauss-legendre'
+    """
+    rules = sorted(frame["rule"].unique(), key=lambda rule: (rule == "activation", rule))
+    return rules[0] if rules else "none"
+
+
+def mean_shared(pairs: pl.DataFrame) -> tuple[int, float]:
+    """How many pairs of facts some rows of the `sharing` table stand for, and how many neurons a pair shares.
+
+    >>> mean_shared(pl.DataFrame({"n_pairs": [1, 3], "mean_shared": [1.0, 2.0]}))
+    (4, 1.75)
+    """
+    total = sum(pairs["n_pairs"])
+    shared = sum(n * mean for n, mean in pairs.select("n_pairs", "mean_shared").iter_rows() if n)
+    return total, shared / max(total, 1)
+
+
+def overall(summary: pl.DataFrame) -> pl.DataFrame:
+    """The rows that stand for all relations together; with one relation alone, its own."""
+    rows = summary.filter(pl.col("relation") == "all")
+    return rows if rows.height or summary["relation"].n_unique() != 1 else summary
+
+
+def _figure(height: int) -> Any:
+    return go.Figure(layout={"template": LIGHT, "height": height, "autosize": True})
+
+
+def _value_axis(figure: Any, axis: str, title: str, *, zeroline: bool = False) -> Any:
+    figure.update_xaxes(showgrid=axis == "x")
+    figure.update_yaxes(showgrid=axis == "y")
+    update = figure.update_xaxes if axis == "x" else figure.update_yaxes
+    update(title_text=title, zeroline=zeroline)
+    return figure
+
+
+def _layer_axis(figure: Any, levels: int) -> None:
+    figure.update_xaxes(title_text="Layer (0 is the lowest)", dtick=1 if levels <= _MOST_LAYER_TICKS else None)
+
+
+def _by_rule(frame: pl.DataFrame) -> list[tuple[Look, pl.DataFrame]]:
+    main = main_rule(frame)
+    looks = {main: LOCATED} | ({"activation": ACTIVATION} if main != "activation" else {})
+    return [(look, frame.filter(pl.col("rule") == rule)) for rule, look in looks.items()]
+
+
+def _whiskers(rows: pl.DataFrame, measure: Measure) -> tuple[list[Any], list[Any], list[Any]]:
+    value, low, high = (rows[name] * measure.scale for name in (measure.value, measure.low, measure.high))
+    up, down = high - value, value - low
+    return value.fill_nan(None).to_list(), up.fill_nan(None).to_list(), down.fill_nan(None).to_list()
+
+
+def _dots(figure: Any, look: Look, rows: pl.DataFrame, measure: Measure, places: Mapping[str, float]) -> None:
+    """Add a condition's dots; `places` gives the name and the height of each, in the order of `rows`."""
+    values, up, down = _whiskers(rows, measure)
+    ends = rows.select(pl.col(measure.low, measure.high) * measure.scale)
+    figure.add_scatter(
+        x=values,
+        y=list(places.values()),
+        error_x={"array": up, "arrayminus": down, "symmetric": False, "width": 0, "thickness": 1.5},
+        mode="markers",
+        name=look.name,
+        marker=_marker(look),
+        text=[escape(name, quote=False) for name in places],
+        customdata=[list(row) for row in ends.iter_rows()],
+        hovertemplate=f"%{{text}}<br>{measure.hover} [%{{customdata[0]:.2f}}, %{{customdata[1]:.2f}}]",
+    )
+
+
+def _marker(look: Look) -> dict[str, Any]:
+    edge = {"width": 2 if look.symbol.endswith("-open") else 0, "color": look.colour}
+    return {"symbol": look.symbol, "color": look.colour, "size": look.size, "line": edge}
+
+
+def _heatmap(names: Sequence[str], cells: list[list[Any]], hover: list[list[str]]) -> Any:
+    figure = _figure(110 + 26 * len(names))
+    figure.add_heatmap(
+        x=list(range(len(cells[0]) if cells else 0)),
+        y=list(range(len(names))),
+        z=cells,
+        zmin=0,
+        autocolorscale=True,
+        xgap=2,
+        ygap=2,
+        hovertext=[[escape(text, quote=False) for text in row] for row in hover],
+        hoverinfo="text",
+    )
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(**_ticks(names), showgrid=False, autorange="reversed")
+    return figure
+
+
+def _shared(mean: float | None) -> str:
+    return "no pairs" if mean is None else f"{mean:.2f} neurons"
+
+
+def _ticks(names: Sequence[str]) -> dict[str, Any]:
+    """Names at heights 0, 1, 2, ...: as plain text, for plotly takes `<` for the begin of a tag, and not too long."""
+    short = (name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names)
+    return {"tickvals": list(range(len(names))), "ticktext": [escape(name, quote=False) for name in short]}

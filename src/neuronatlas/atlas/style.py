@@ -1,0 +1,109 @@
+"""How every figure looks: two templates, for light and dark pages, and one look for each condition.
+
+The colours are of the Okabe and Ito set, told apart under every common colour blindness; those taken here also have
+a contrast of at least 3 to 1 against both a white and a nearly black page. Symbols differ as well as colours.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+__all__ = ["ACTIVATION", "CONDITIONS", "DARK", "FAMILY", "LIGHT", "LOCATED", "Look", "download_config", "gain_label"]
+
+FAMILY = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+_BLUE, _VERMILION, _GREEN, _PURPLE, _GREY = "#0072b2", "#d55e00", "#009e73", "#c0699a", "#808080"
+
+
+@dataclass(frozen=True)
+class Look:
+    """A condition's or a rule's name in figures, its colour, and its symbol where it is a point."""
+
+    name: str
+    colour: str
+    symbol: str = "circle"
+    size: int = 8
+
+
+LOCATED = Look("Knowledge neurons", _BLUE, "circle", 10)
+ACTIVATION = Look("Activation baseline", _VERMILION, "square")
+CONDITIONS = {
+    "located": LOCATED,
+    "held-out": Look("Knowledge neurons (held-out prompts)", _BLUE, "circle-open", 9),
+    "activation": ACTIVATION,
+    "random": Look("Random neurons (same layers)", _GREY, "diamond"),
+    "matched": Look("Random neurons (same activation)", _GREEN, "triangle-up"),
+    "other-relation": Look("Neurons of another relation", _PURPLE, "triangle-down"),
+}
+
+
+def _template(ink: str, soft: str, grid: str, page: str, ramp: list[str]) -> Any:
+    axis = {
+        "color": soft,
+        "gridcolor": grid,
+        "linecolor": soft,
+        "tickcolor": soft,
+        "tickfont": {"color": soft},
+        "title": {"font": {"color": ink, "size": 13}, "standoff": 10},
+        "zerolinecolor": soft,
+        "zerolinewidth": 1,
+        "zeroline": False,
+        "showline": False,
+        "ticks": "",
+        "ticklabelstandoff": 6,
+        "automargin": True,
+        "fixedrange": True,
+    }
+    bar = {
+        "outlinewidth": 0,
+        "thickness": 12,
+        "xpad": 12,
+        "ypad": 0,
+        "tickfont": {"color": soft},
+        "title": {"font": {"color": ink}},
+    }
+    layout = {
+        "font": {"family": FAMILY, "size": 13, "color": ink},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": [_BLUE, _VERMILION, _GREEN, _PURPLE, _GREY],
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "xaxis": axis,
+        "yaxis": axis,
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}},
+        "hoverlabel": {"bgcolor": page, "bordercolor": soft, "font": {"family": FAMILY, "color": ink}},
+        "colorscale": {"sequential": [[index / (len(ramp) - 1), colour] for index, colour in enumerate(ramp)]},
+        "barcornerradius": 2,
+        "bargap": 0.3,
+        "bargroupgap": 0.08,
+    }
+    return go.layout.Template(layout=layout, data={"heatmap": [{"colorbar": bar}]})
+
+
+LIGHT = _template("#1b2430", "#5b6675", "#e6e9ee", "#ffffff", ["#f2f5f9", "#c3daec", "#7fb2d9", "#3585bd", "#0b4f86"])
+DARK = _template("#e8ecf1", "#9aa5b4", "#2a323d", "#161b22", ["#1b2430", "#173f63", "#1c6aa3", "#57a3d9", "#c7e3f7"])
+
+
+def download_config(name: str) -> dict[str, Any]:
+    """The `config` of a figure in a page or notebook: no tool bar but a button that saves an SVG named `name`.
+
+    >>> download_config("layers")["toImageButtonOptions"]["format"]
+    'svg'
+    """
+    return {
+        "displaylogo": False,
+        "responsive": True,
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": {"format": "svg", "filename": name},
+    }
+
+
+def gain_label(gain: float) -> str:
+    """What multiplying the neurons by `gain` is called in a legend or a heading.
+
+    >>> gain_label(0).split(" (")[0], gain_label(2).split(" (")[0]
+    ('suppressed', 'amplified')
+    """
+    factor = f"\N{MULTIPLICATION SIGN} {gain:g}"
+    names = {0.0: "suppressed", 2.0: "amplified"}
+    return f"{names[gain]} ({factor})" if gain in names else factor

@@ -1,0 +1,83 @@
+"""Numbers as a reader wants them: a true minus sign, as many digits as mean something, the interval beside."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Effect", "count", "listed", "number", "percent"]
+
+_MINUS = "\N{MINUS SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A change and its 95 % interval, as fractions: -0.31 is 31 % less.
+
+    >>> str(Effect(-0.312, -0.354, -0.271)).replace(_MINUS, "-").replace(_SPACE, " ")
+    '-31 % [-35, -27]'
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.interval}"
+
+    @property
+    def size(self) -> str:
+        """The change alone, such as -31 %."""
+        return percent(self.value, self._digits)
+
+    @property
+    def interval(self) -> str:
+        """The interval alone, such as [-35, -27]."""
+        low, high = (number(end * 100, self._digits) for end in (self.low, self.high))
+        return f"[{low}, {high}]"
+
+    @property
+    def _digits(self) -> int:
+        size = abs(self.value) * 100
+        return 0 if not size < 10 else 1 if size >= 0.095 else 2
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with a true minus sign and no minus before nought; a dash where there is none.
+
+    >>> number(1234.5, 1), number(-0.01, 1), number(None, 1) == "\N{EN DASH}"
+    ('1,234.5', '0.0', True)
+    """
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", _MINUS)
+
+
+def percent(fraction: float | None, digits: int = 0) -> str:
+    """A fraction as a percentage.
+
+    >>> percent(0.257).replace(_SPACE, " ")
+    '26 %'
+    """
+    text = number(None if fraction is None else fraction * 100, digits)
+    return text if text == "\N{EN DASH}" else f"{text}{_SPACE}%"
+
+
+def count(n: int, singular: str, plural: str = "") -> str:
+    """How many of what, with the right ending.
+
+    >>> count(1, "fact"), count(2100, "fact"), count(2, "has", "have")
+    ('1 fact', '2,100 facts', '2 have')
+    """
+    return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names in a row, the last ones counted when there are many.
+
+    >>> listed(["a", "b", "c"]), listed(list("abcdefgh"), most=3)
+    ('a, b and c', 'a, b, c and 5 more')
+    """
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -1,0 +1,58 @@
+"""The command line: one thin function a command, no logic."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import neuronatlas
+from neuronatlas.cli import atlases, inspecting
+from neuronatlas.cli.running import run_safely
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="neuronatlas",
+    help="Find, test and explain the neurons in which a language model keeps its facts.",
+    epilog="Exit codes: 0 done; 1 something is wrong with the input, one line says what; 2 the command is not written as "
+    "it should be; 3 the disk is full; 130 interrupted, the same command goes on. Start with: neuronatlas demo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    add_completion=False,
+)
+
+
+def _help(command: Callable[..., None]) -> str:
+    """A command's docstring with the lines of each paragraph joined, so that the terminal breaks them."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(command.__doc__ or "").split("\n\n"))
+
+
+for command in (
+    atlases.demo,
+    inspecting.check,
+    inspecting.attribute,
+    atlases.locate,
+    inspecting.effects,
+    atlases.report,
+    atlases.info,
+):
+    app.command(help=_help(command))(run_safely(command))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"neuronatlas {neuronatlas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass

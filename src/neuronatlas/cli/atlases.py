@@ -1,0 +1,191 @@
+"""Commands that make and read atlases: `demo`, `locate`, `report`, `info`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuronatlas.atlas import Atlas, write_report
+from neuronatlas.cli import show
+from neuronatlas.cli.inputs import SPECIMEN, open_facts, open_model, require_facts
+from neuronatlas.cli.options import (
+    AsJson,
+    AtlasFolder,
+    Device,
+    Dtype,
+    FactsFile,
+    Gains,
+    Limit,
+    ModelName,
+    Position,
+    Relations,
+    Revision,
+    RuleName,
+    SiteName,
+    Steps,
+    as_gains,
+    as_names,
+    as_position,
+    as_share,
+)
+from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
+from neuronatlas.knowledge.facts import Fact
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE
+from neuronatlas.models import Model
+from neuronatlas.studies.demo import FACTS_PER_RELATION, demo_facts
+from neuronatlas.studies.findings import findings_of, worked_example
+from neuronatlas.studies.knowledge_atlas import build_atlas
+from neuronatlas.studies.settings import LocateSettings
+
+__all__ = ["demo", "info", "locate", "report"]
+
+_DEFAULTS = LocateSettings()
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the atlas and the report go.")
+    ] = Path("neuronatlas-demo"),
+    facts: Annotated[int, typer.Option(min=1, metavar="N", help="Facts of each relation.")] = FACTS_PER_RELATION,
+) -> None:
+    """Find the neurons of some facts in the small model that ships with the package: the whole job, with no download.
+
+    Example: neuronatlas demo
+
+    Takes a few facts of every relation that the model was taught in English, finds the neurons that express each, tests
+    them by intervention, and says in words what was found. Leaves an atlas with a report to look at.
+    """
+    model = open_model(SPECIMEN)
+    selected = demo_facts(model, facts)
+    atlas = _build(model, selected, output, LocateSettings())
+    out, layers = console(), model.site().widths
+    out.print(
+        f"\nA small language model of {len(layers)} layers with {layers[0]:,} feed-forward neurons each was asked for facts "
+        "in many wordings. For each fact the few neurons were found that make the right answer likely in most of its "
+        "wordings. Then these were switched off (times 0) or doubled (times 2), and so were others, for comparison.\n"
+    )
+    show.show_findings(out, findings_of(atlas))
+    example = worked_example(model, atlas, selected)
+    if example is not None:
+        out.print()
+        show.show_example(out, example, output)
+    out.print(f"\nThe report, with pictures: {write_report(atlas)}", soft_wrap=True)
+
+
+def locate(
+    model: ModelName,
+    facts: FactsFile,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Where the atlas and the report go; resumes what is there."),
+    ],
+    relations: Relations = None,
+    limit: Limit = None,
+    rule: RuleName = DEFAULT_RULE,
+    steps: Steps = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help=f"Share of a prompt's highest score that a neuron needs ({_DEFAULTS.threshold}; "
+            f"{_DEFAULTS.activation_threshold} for --rule activation).",
+            rich_help_panel="Method",
+        ),
+    ] = None,
+    share: Annotated[
+        str,
+        typer.Option(
+            metavar="tuned|0.7",
+            help="Share of a fact's prompts that must agree; tuned seeks 2 to 5 neurons a fact, relation by relation.",
+            rich_help_panel="Method",
+        ),
+    ] = str(_DEFAULTS.share),
+    gains: Gains = "0,2",
+    position: Position = "answer",
+    site: SiteName = "ffn",
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the random controls and the bootstrap.", rich_help_panel="Method")
+    ] = _DEFAULTS.seed,
+    revision: Revision = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Find the neurons that express each fact of a file, test them against controls, and leave an atlas and a report.
+
+    Example: neuronatlas locate bert-base-cased facts.csv -o capitals --relations P36 --limit 100
+
+    Leaves a folder of tables and report.html, and prints what was found. Interrupted or killed, the same command takes
+    up where it was and ends in the same bytes.
+    """
+    baseline = rule == "activation"
+    settings = LocateSettings(
+        rule=rule,
+        steps=steps,
+        threshold=_DEFAULTS.threshold if threshold is None or baseline else threshold,
+        activation_threshold=threshold if threshold is not None and baseline else _DEFAULTS.activation_threshold,
+        share=as_share(share),
+        gains=as_gains(gains),
+        position=as_position(position),
+        site=site,
+        seed=seed,
+    )
+    require_facts(facts)
+    loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
+    selected = open_facts(facts, loaded, as_names(relations), limit)
+    atlas = _build(loaded, selected, output, settings)
+    path, found = write_report(atlas), findings_of(atlas)
+    if as_json:
+        print_json({"atlas": str(output), "report": str(path), "findings": asdict(found)})
+        return
+    out = console()
+    show.show_findings(out, found)
+    out.print(f"\nThe report, with pictures: {path}", soft_wrap=True)
+
+
+def _build(model: Model, facts: list[Fact], folder: Path, settings: LocateSettings) -> Atlas:
+    note(f"locating the neurons of {len(facts)} facts into {folder}")
+    with resumable(folder):
+        return build_atlas(model, facts, folder, settings, command=command_line(), progress=shows_progress())
+
+
+def report(folder: AtlasFolder) -> None:
+    """Write the report of a finished atlas again, from its tables alone.
+
+    Example: neuronatlas report neuronatlas-demo
+
+    Prints the path of report.html, which needs no network and no other file.
+    """
+    typer.echo(str(write_report(Atlas.open(folder))))
+
+
+def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
+    """Say what is in an atlas: its model, settings, tables and headline numbers.
+
+    Example: neuronatlas info neuronatlas-demo --json
+
+    Of an atlas that is not finished it prints what its finished parts hold so far.
+    """
+    atlas = Atlas.open(folder)
+    rows = {name: atlas.table(name).height for name in atlas.tables}
+    found = findings_of(atlas) if atlas.state == "complete" else None
+    if as_json:
+        print_json(atlas.meta | {"tables": rows, "findings": None if found is None else asdict(found)})
+        return
+    out, meta = console(), atlas.meta
+    out.print(show.table_of(("atlas", str(folder)), _described(meta), left=2))
+    out.print(show.table_of(("table", "rows"), [(name, f"{count:,}") for name, count in rows.items()]))
+    if found is None:
+        out.print("Not finished: run the command above again, it takes up where it was.")
+    else:
+        show.show_findings(out, found)
+
+
+def _described(meta: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = {"state": meta["state"], "command": meta["command"]}
+    pairs |= {f"model {key}": value for key, value in meta["model"].items()} | meta["settings"]
+    pairs |= {f"version of {key}": value for key, value in meta["versions"].items()}
+    return [(key, "none" if value is None else str(value)) for key, value in pairs.items()]

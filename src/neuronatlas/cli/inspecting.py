@@ -1,0 +1,177 @@
+"""Commands that look at a model: `check`, `attribute`, `effects`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neuronatlas.atlas import Atlas
+from neuronatlas.cli import show
+from neuronatlas.cli.inputs import choose_fact, open_facts, open_model, require_facts
+from neuronatlas.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    FactsFile,
+    Gains,
+    Limit,
+    ModelName,
+    Position,
+    Relations,
+    Revision,
+    RuleName,
+    SiteName,
+    Steps,
+    as_gains,
+    as_names,
+    as_position,
+)
+from neuronatlas.cli.running import console, print_json
+from neuronatlas.knowledge.attribution import Attribution
+from neuronatlas.knowledge.attribution import attribute as find_scores
+from neuronatlas.knowledge.effects import effects as find_effects
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE
+from neuronatlas.models import Model
+from neuronatlas.models.checking import ProvedWays, prove_ways
+from neuronatlas.studies.findings import atlas_neurons, find_row
+
+__all__ = ["attribute", "check", "effects"]
+
+
+def check(
+    model: ModelName, revision: Revision = None, device: Device = "auto", dtype: Dtype = "auto", as_json: AsJson = False
+) -> None:
+    """Find a model's neurons, prove that they are the right ones, and say what this tool can do with the model.
+
+    Example: neuronatlas check bert-base-cased
+
+    Prints the model's kind and blocks, each site of neurons with its widths and modules, the four proofs with their
+    numbers, and the way in which attribution runs. A model that fails is refused with the reason, exit code 1.
+    """
+    loaded = open_model(model, revision=revision, device=device, dtype=dtype)
+    ways = prove_ways(loaded)
+    if as_json:
+        print_json(_check_document(loaded, ways))
+    else:
+        show.show_check(console(), loaded, ways)
+
+
+def _check_document(model: Model, ways: ProvedWays) -> dict[str, Any]:
+    sites = {
+        site.name: {
+            "widths": list(site.widths),
+            "layers": [asdict(proof) for proof in site.proofs],
+            "written_back_bit_equal": True,
+            "zeroing_changes_the_output": True,
+        }
+        for site in model.sites.values()
+    }
+    about = {"model": model.name, "kind": model.kind, "revision": model.revision, "digest": model.digest}
+    about |= {"dtype": str(model.dtype), "blocks": len(model.blocks), "max_length": model.max_length}
+    return about | {"sites": sites, "missing_sites": model.missing, "ways": asdict(ways)}
+
+
+def attribute(
+    model: ModelName,
+    prompt: Annotated[str, typer.Option(help="A text with \\[MASK] or {answer} where the answer belongs.")],
+    answer: Annotated[str, typer.Option(help="The answer whose probability is explained.")],
+    position: Position = "answer",
+    subject: Annotated[str | None, typer.Option(help="The subject in the prompt, for --position subject.")] = None,
+    rule: RuleName = DEFAULT_RULE,
+    steps: Steps = None,
+    site: SiteName = "ffn",
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many neurons to print.")] = 20,
+    revision: Revision = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score every neuron by what it adds to the probability of an answer to one prompt, and print the highest.
+
+    Example: neuronatlas attribute bert-base-cased --prompt "The capital of France is \\[MASK]." --answer Paris
+
+    Prints P(answer), the token that the model prefers, the neurons with their scores (in units of probability) and the
+    completeness gap: how far the scores of a layer are from adding up; raise --steps where it is large.
+    """
+    loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
+    scores = find_scores(
+        loaded, prompt, answer, position=as_position(position), subject=subject, rule=rule, steps=steps, site=site
+    )
+    if as_json:
+        print_json(
+            {"model": loaded.name, "digest": loaded.digest, "site": site, "rule": rule} | _scores_document(scores, top)
+        )
+        return
+    out, outcome = console(), scores.answered
+    out.print(f'"{scores.query.text}"')
+    choice = "the model's first choice" if outcome.is_top else f"the model prefers {outcome.top_token}"
+    out.print(f"P({answer}) = {outcome.probability:.2%}, log-odds {outcome.log_odds:+.2f}; {choice}")
+    rows = [(n, f"{scores[n]:.5f}", f"{scores.activations[n]:.4f}") for n in scores.top(top)]
+    out.print(show.table_of(("neuron", "score", "activation"), rows))
+    out.print(f"largest completeness gap of a layer {scores.gap:.1e}; rows run by {scores.way}")
+
+
+def _scores_document(scores: Attribution, top: int) -> dict[str, Any]:
+    neurons = [
+        {"neuron": str(n), "layer": n.layer, "unit": n.unit, "score": scores[n], "activation": scores.activations[n]}
+        for n in scores.top(top)
+    ]
+    about = {"prompt": scores.query.text, "answer": scores.query.answer, "position": scores.query.position}
+    about |= asdict(scores.answered) | {"gap": scores.gap, "way": scores.way}
+    return about | {"neurons": neurons}
+
+
+def effects(
+    model: ModelName,
+    facts: FactsFile,
+    atlas: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take the fact's neurons from this atlas of the model.")
+    ] = None,
+    neurons: Annotated[
+        str | None, typer.Option(metavar="L3.U10,L3.U77", help="Or these neurons, with commas between.")
+    ] = None,
+    fact: Annotated[
+        str, typer.Option(help="Which fact of the selection: its subject, or its number, counted from 0.")
+    ] = "0",
+    relations: Relations = None,
+    limit: Limit = None,
+    gains: Gains = "0,0.5,1,2",
+    site: SiteName = "ffn",
+    revision: Revision = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Multiply the neurons of a fact by some gains and print what becomes of its answer on every prompt.
+
+    Example: neuronatlas effects specimen specimen --neurons L3.U10,L3.U77 --relations capital --fact Japan
+
+    Prints, gain by gain, P(answer) and its log-odds before and after, the token that the model prefers then, and the
+    means beside those for equally many random neurons of the same layers.
+    """
+    if (atlas is None) == (neurons is None):
+        raise typer.BadParameter("give one of --atlas and --neurons", param_hint="--atlas / --neurons")
+    factors = as_gains(gains)
+    require_facts(facts)
+    found = None if atlas is None else Atlas.open(atlas)
+    loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
+    selected = open_facts(facts, loaded, as_names(relations), limit)
+    index = choose_fact(selected, fact)
+    if found is None:
+        chosen = loaded.layout(site).set(as_names(neurons) or [])
+    else:
+        chosen = atlas_neurons(found, loaded, find_row(found, selected, index))
+    table = find_effects(loaded, selected[index], chosen, gains=factors)
+    control = find_effects(loaded, selected[index], chosen.random_like(seed=0), gains=factors)
+    if as_json:
+        about = {"model": loaded.name, "digest": loaded.digest, "fact": asdict(selected[index])}
+        lists = {"neurons": list(map(str, chosen)), "effects": table.to_dicts(), "random_neurons": control.to_dicts()}
+        print_json(about | lists)
+        return
+    out, asked = console(), selected[index]
+    out.print(f"{asked.label} -> {asked.answer} ({asked.relation})")
+    out.print(f"neurons: {', '.join(map(str, chosen)) or 'none'}")
+    show.show_effects(out, table, control)

@@ -1,0 +1,129 @@
+"""Arguments and options that several commands take, and how their texts are read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES
+from neuronatlas.models import SITES
+
+__all__ = [
+    "AsJson",
+    "AtlasFolder",
+    "Device",
+    "Dtype",
+    "FactsFile",
+    "Gains",
+    "Limit",
+    "ModelName",
+    "Position",
+    "Relations",
+    "Revision",
+    "RuleName",
+    "SiteName",
+    "Steps",
+    "as_gains",
+    "as_names",
+    "as_position",
+    "as_share",
+]
+
+_MODEL, _RUN = "Model", "Method"
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A hub id such as bert-base-cased, a folder, or the word `specimen` for the model that ships with the package.",
+    ),
+]
+FactsFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="FACTS",
+        help="A file of facts: JSON lines or CSV with relation, subject, answer and prompt, or ParaRel's bags, also "
+        "gzipped. Or the word `specimen` for the facts that the specimen was trained on.",
+    ),
+]
+AtlasFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an atlas.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document and nothing else on the standard output.")
+]
+
+Revision = Annotated[
+    str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a hub id.", rich_help_panel=_MODEL)
+]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.", rich_help_panel=_MODEL)
+]
+Dtype = Annotated[
+    str,
+    typer.Option(help="float32, bfloat16, ...; auto is float32 on a CPU, else as stored.", rich_help_panel=_MODEL),
+]
+
+Relations = Annotated[
+    str | None, typer.Option(metavar="P36,P37", help="Only these relations of the file, with commas between.")
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="At most so many facts of each relation, the first.")
+]
+RuleName = Annotated[str, typer.Option(help=f"How scores are computed: {', '.join(RULES)}.", rich_help_panel=_RUN)]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="K",
+        help=f"Points of the integral ({RULES[DEFAULT_RULE].steps} for {DEFAULT_RULE}, 20 for the Riemann sums).",
+        rich_help_panel=_RUN,
+    ),
+]
+SiteName = Annotated[str, typer.Option(help=f"Which neurons: {', '.join(SITES)}.", rich_help_panel=_RUN)]
+Position = Annotated[
+    str,
+    typer.Option(
+        help="Where neurons are looked at: answer, subject (its last token), or a token's index.", rich_help_panel=_RUN
+    ),
+]
+Gains = Annotated[
+    str,
+    typer.Option(
+        metavar="0,2",
+        help="Factors of the interventions, with commas between: 0 suppresses, 2 doubles.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+
+def as_names(text: str | None) -> list[str] | None:
+    """Read names with commas between."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def as_gains(text: str) -> tuple[float, ...]:
+    """Read numbers with commas between."""
+    try:
+        gains = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        gains = ()
+    if not gains or not all(map(math.isfinite, gains)):
+        raise typer.BadParameter(f"{text!r}: numbers with commas between expected, such as 0,2", param_hint="--gains")
+    return gains
+
+
+def as_position(text: str) -> str | int:
+    """Read `answer`, `subject` or a token's index."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
+
+
+def as_share(text: str) -> float | Literal["tuned"]:
+    """Read `tuned` or a share of prompts."""
+    if text == "tuned":
+        return "tuned"
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: a number up to 1, or tuned, expected", param_hint="--share") from None

@@ -1,0 +1,151 @@
+"""What every command shares: where it writes, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import transformers
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from neuronatlas.atlas import AtlasError
+from neuronatlas.atlas.durable import is_disk_full
+from neuronatlas.knowledge.attribution import AttributionError
+from neuronatlas.knowledge.facts import FactError
+from neuronatlas.knowledge.quadrature import RuleError
+from neuronatlas.models import InterventionError, ModelError, SiteError
+from neuronatlas.models.answers import QueryError
+from neuronatlas.neurons import NeuronError
+from neuronatlas.readers import FactFileWarning
+from neuronatlas.studies.settings import SettingsError
+
+__all__ = ["Exit", "command_line", "console", "note", "print_json", "resumable", "run_safely", "shows_progress"]
+
+P = ParamSpec("P")
+
+_INPUT_ERRORS = (
+    AtlasError,
+    AttributionError,
+    FactError,
+    InterventionError,
+    ModelError,
+    NeuronError,
+    QueryError,
+    RuleError,
+    SettingsError,
+    SiteError,
+)
+_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+
+
+class Exit(IntEnum):
+    """What the exit code of a command says."""
+
+    DONE = 0
+    INPUT = 1
+    USAGE = 2
+    DISK_FULL = 3
+    INTERRUPTED = 130
+
+
+def console() -> Console:
+    """Where results go: the standard output as it is now."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def note(text: str, style: str = "dim") -> None:
+    """Write a line about the work to the standard error output."""
+    Console(stderr=True).print(Text(" ".join(text.splitlines()), style=style), soft_wrap=True)
+
+
+def print_json(document: object) -> None:
+    """Write one JSON document to the standard output; numbers that are not finite become null."""
+    typer.echo(json.dumps(_plain(document), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def shows_progress() -> bool:
+    """Whether somebody is there to look at a progress bar."""
+    return sys.stderr.isatty()
+
+
+def command_line() -> str:
+    """The command as it was given, for the atlas to keep."""
+    return shlex.join(["neuronatlas", *sys.argv[1:]])
+
+
+def run_safely(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn what a user can cause into one line and an exit code; anything else is a fault here and shows its traceback."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            with _quiet():
+                command(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            note(str(interrupt) or "interrupted", "yellow")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except (*_INPUT_ERRORS, OSError) as error:
+            code = _exit_code(error)
+            if code is None:
+                raise
+            note(f"error: {error}", "bold red")
+            raise typer.Exit(code) from None
+
+    return guarded
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Say on an interruption that the work so far is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        begun = (folder / "atlas.json").exists()
+        kept = f"the atlas in {folder} is valid and keeps what is done; the same command takes it up again"
+        raise KeyboardInterrupt(f"interrupted: {kept if begun else 'nothing was written yet'}") from None
+
+
+def _exit_code(error: Exception) -> Exit | None:
+    cause = error.__cause__ or error
+    if isinstance(cause, Exception) and is_disk_full(cause):
+        return Exit.DISK_FULL
+    if isinstance(error, _INPUT_ERRORS) or (isinstance(error, OSError) and error.errno in _PATH_ERRORS):
+        return Exit.INPUT
+    return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep other libraries' bars and warnings from the terminal, and show ours as notes."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("always", FactFileWarning)
+        warnings.showwarning = _show_warning
+        yield
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    note(f"note: {message}", "yellow")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""Facts to knowledge neurons: attribution, refining, interventions."""

@@ -1,0 +1,156 @@
+"""Attribution: how much each neuron adds to P(answer) at one place of a prompt (Dai et al. 2022, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuronatlas.knowledge.facts import Fact, split_prompt
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, rule_nodes
+from neuronatlas.models.answers import Answered, Query, by_length, place_tokens, query, read_answers
+from neuronatlas.models.gradients import Path, path_gradients
+from neuronatlas.models.model import Model
+from neuronatlas.models.replay import Prompts
+from neuronatlas.neurons import NeuronScores
+
+__all__ = ["Attribution", "AttributionError", "attribute", "attribute_queries", "fact_queries"]
+
+DEFAULT_BUDGET = 4096
+
+
+class AttributionError(ValueError):
+    """Attribution that cannot be trusted, such as scores that are not numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution(NeuronScores):
+    """Attribution scores of one prompt, with the evidence about them.
+
+    `probability` and `log_odds` are P(answer) and log(P / (1 - P)) of the unchanged model; `zeroed[layer]` is P with
+    all neurons of a layer at 0; `gaps[layer]` is the completeness gap, the layer's sum of scores less (P - zeroed): 0
+    for an exact integral, so a large one asks for more steps (NaN for the activation baseline, which is no integral).
+    `way` says how the rows were run: `replay-cached`, `replay` or
+    `plain`; `activations` are the neurons themselves.
+    """
+
+    query: Query
+    answered: Answered
+    zeroed: Float[np.ndarray, " layer"]
+    way: str
+    activations: NeuronScores
+
+    @property
+    def gaps(self) -> Float[np.ndarray, " layer"]:
+        """Completeness gap of each layer, in probability."""
+        sums = np.array([self.layer(n).sum(dtype=np.float64) for n in range(self.layout.n_layers)])
+        gaps: Float[np.ndarray, " layer"] = sums - (self.answered.probability - self.zeroed)
+        return gaps
+
+    @property
+    def gap(self) -> float:
+        """The largest completeness gap of a layer, by its absolute value."""
+        return float(np.abs(self.gaps).max())
+
+
+def attribute(
+    model: Model,
+    prompt: str,
+    answer: str,
+    *,
+    position: str | int = "answer",
+    subject: str | None = None,
+    rule: str = DEFAULT_RULE,
+    steps: int | None = None,
+    site: str | None = None,
+    budget: int = DEFAULT_BUDGET,
+) -> Attribution:
+    """Score every neuron by what it adds to P(answer): NeuronScores [layer, unit], in units of probability.
+
+    The answer's place in the prompt is `[MASK]`, `{answer}` or the tokenizer's own mask token. Neurons are looked at
+    there, or at `position`: `"subject"` (the last token of `subject`) or a token index. `rule` and `steps` choose the
+    quadrature; `rule="left-riemann", steps=20` is the setting of Dai et al. (2022), equation 4. `budget` bounds the
+    token positions computed at once.
+
+    Errors: FactError and QueryError for a prompt or answer that does not suit; RuleError; AttributionError for NaN.
+
+    >>> import neuronatlas as na
+    >>> model = na.load(na.specimen_folder())
+    >>> scores = na.attribute(model, "The capital of France is [MASK].", "Paris")
+    >>> scores.matrix().shape == (model.layout().n_layers, model.layout().widths[0])
+    True
+    """
+    left, right = split_prompt(prompt, place_tokens(model))
+    asked = query(model, left, right, answer, position=position, subject=subject)
+    return next(attribute_queries(model, [asked], rule=rule, steps=steps, site=site, budget=budget))
+
+
+def fact_queries(model: Model, fact: Fact, *, position: str | int = "answer") -> list[Query]:
+    """Encode all prompts of a fact; errors name the prompt."""
+    splits = fact.split(place_tokens(model))
+    return [query(model, left, right, fact.answer, position=position, subject=fact.subject) for left, right in splits]
+
+
+def attribute_queries(
+    model: Model,
+    queries: Sequence[Query],
+    *,
+    rule: str = DEFAULT_RULE,
+    steps: int | None = None,
+    site: str | None = None,
+    budget: int = DEFAULT_BUDGET,
+) -> Iterator[Attribution]:
+    """Attribute many queries, batched by length, and yield them in order; see `attribute`.
+
+    All of the given queries' results are held until the last is done: give them in parts.
+    """
+    nodes, weights = rule_nodes(rule, steps)
+    found: dict[int, Attribution] = {}
+    for batch in by_length([len(q.ids) for q in queries], budget):
+        chosen = [queries[index] for index in batch]
+        path = path_gradients(
+            model, _prompts(model, chosen), nodes, weights, site=site or model.default_site, budget=budget
+        )
+        found |= zip(batch, _attributions(model, chosen, path, activation=rule == "activation", site=site), strict=True)
+    return iter([found[index] for index in range(len(queries))])
+
+
+def _prompts(model: Model, queries: Sequence[Query]) -> Prompts:
+    def column(values: Sequence[object]) -> Tensor:
+        return torch.tensor(values, device=model.device)
+
+    return Prompts(
+        column([q.ids for q in queries]),
+        column([q.position for q in queries]),
+        column([q.answer_position for q in queries]),
+        column([q.answer_id for q in queries]),
+    )
+
+
+def _attributions(
+    model: Model, queries: Sequence[Query], path: Path, *, activation: bool, site: str | None
+) -> Iterator[Attribution]:
+    layout = model.layout(site)
+    activations = torch.cat([layer.to(path.gradients[0].dtype) for layer in path.neurons], dim=1)
+    scores = activations if activation else activations * torch.cat(path.gradients, dim=1)
+    answered = read_answers(model, queries, path.clean_logits)
+    for row, (asked, outcome) in enumerate(zip(queries, answered, strict=True)):
+        values = scores[row].cpu().numpy()
+        if not np.isfinite(values).all():
+            where = layout.neuron(int(np.flatnonzero(~np.isfinite(values))[0]))
+            raise AttributionError(
+                f'the score of {where} on "{asked.text}" is not a finite number: try dtype="float32"'
+            )
+        yield Attribution(
+            layout,
+            values,
+            asked,
+            outcome,
+            path.zeroed[:, row].cpu().numpy(),
+            path.way,
+            NeuronScores(layout, activations[row].cpu().numpy()),
+        )

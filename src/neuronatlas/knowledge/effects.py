@@ -1,0 +1,103 @@
+"""Effects: what happens to an answer when neurons are suppressed or amplified at its place (Dai et al. 2022, 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from neuronatlas.knowledge.attribution import fact_queries
+from neuronatlas.knowledge.facts import Fact
+from neuronatlas.models.answers import Answered, Query, by_length, read_answers
+from neuronatlas.models.heads import answer_logits
+from neuronatlas.models.hooks import scale_rows
+from neuronatlas.models.model import Model
+from neuronatlas.neurons import NeuronSet
+
+__all__ = ["Trial", "effects", "run_trials"]
+
+DEFAULT_BUDGET = 8192
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One intervention: a query with some neurons multiplied by a gain at the query's position."""
+
+    query: Query
+    neurons: NeuronSet
+    gain: float
+
+
+def effects(
+    model: Model, fact: Fact, neurons: NeuronSet, *, gains: Sequence[float] = (0.0, 2.0), budget: int = DEFAULT_BUDGET
+) -> pl.DataFrame:
+    """What a fact's answer does under each gain of the neurons: one row a prompt and gain.
+
+    Columns: prompt (index), text, gain, p_before, p_after (P(answer)), log_odds_before, log_odds_after
+    (log(P / (1 - P))), top_after (the token preferred then). Gain 0 suppresses, 2 doubles, 1 changes nothing.
+
+    Errors: FactError, QueryError; LayoutMismatchError when the neurons are not of this model as it is now.
+
+    >>> import neuronatlas as na
+    >>> model = na.load(na.specimen_folder())
+    >>> fact = na.Fact("capital", "France", "Paris", ["The capital of France is [MASK]."])
+    >>> table = na.effects(model, fact, model.layout().set(["L0.U1"]), gains=[1.0])
+    >>> bool(table["p_before"][0] == table["p_after"][0])
+    True
+    """
+    model.layout(neurons.layout.site).require(neurons.layout)
+    queries = fact_queries(model, fact)
+    none = NeuronSet(neurons.layout, ())
+    trials = [Trial(q, none, 1.0) for q in queries] + [Trial(q, neurons, g) for g in gains for q in queries]
+    outcomes = list(run_trials(model, trials, budget=budget))
+    before, after = outcomes[: len(queries)], outcomes[len(queries) :]
+    rows = [
+        (index, asked.text, float(gain), before[index], after[step * len(queries) + index])
+        for step, gain in enumerate(gains)
+        for index, asked in enumerate(queries)
+    ]
+    return pl.DataFrame(
+        {
+            "prompt": [row[0] for row in rows],
+            "text": [row[1] for row in rows],
+            "gain": [row[2] for row in rows],
+            "p_before": [row[3].probability for row in rows],
+            "p_after": [row[4].probability for row in rows],
+            "log_odds_before": [row[3].log_odds for row in rows],
+            "log_odds_after": [row[4].log_odds for row in rows],
+            "top_after": [row[4].top_token for row in rows],
+        }
+    )
+
+
+def run_trials(model: Model, trials: Sequence[Trial], *, budget: int = DEFAULT_BUDGET) -> Iterator[Answered]:
+    """Run interventions batched by length, rows of different neurons and gains together; outcomes in order."""
+    found: dict[int, Answered] = {}
+    for batch in by_length([len(trial.query.ids) for trial in trials], budget):
+        chosen = [trials[index] for index in batch]
+        found |= zip(batch, _run_batch(model, chosen), strict=True)
+    return iter([found[index] for index in range(len(trials))])
+
+
+def _run_batch(model: Model, trials: Sequence[Trial]) -> list[Answered]:
+    ids = torch.tensor([t.query.ids for t in trials], device=model.device)
+    positions = torch.tensor([t.query.position for t in trials], device=model.device)
+    places = torch.tensor([t.query.answer_position for t in trials], device=model.device)
+    site = trials[0].neurons.layout.site
+    with torch.no_grad(), scale_rows(model, _factors(trials, model), positions, site):
+        logits = answer_logits(model, ids, places)
+    return read_answers(model, [t.query for t in trials], logits)
+
+
+def _factors(trials: Sequence[Trial], model: Model) -> dict[int, Tensor]:
+    """Per layer a factor for each row and unit: 1 but for a row's own neurons."""
+    factors: dict[int, Tensor] = {}
+    for row, trial in enumerate(trials):
+        for layer, units in trial.neurons.units().items():
+            if layer not in factors:
+                factors[layer] = torch.ones(len(trials), trial.neurons.layout.widths[layer], device=model.device)
+            factors[layer][row, units] = trial.gain
+    return factors

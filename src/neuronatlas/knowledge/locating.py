@@ -1,0 +1,113 @@
+"""Locating: the knowledge neurons of a fact, or of many facts of one or more relations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, overload
+
+import numpy as np
+
+from neuronatlas.knowledge.attribution import DEFAULT_BUDGET, Attribution, attribute_queries, fact_queries
+from neuronatlas.knowledge.facts import Fact, check_facts
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE
+from neuronatlas.knowledge.refinement import FIRST_SHARE, Shared, coarse_set, count_prompts, refine, tune_share
+from neuronatlas.models.answers import place_tokens
+from neuronatlas.models.model import Model
+from neuronatlas.neurons import NeuronSet
+
+__all__ = ["KnowledgeNeurons", "locate"]
+
+
+@dataclass(frozen=True)
+class KnowledgeNeurons(NeuronSet):
+    """The neurons that express a fact, in address order, with each one's share of prompts and mean score.
+
+    `share` is the share of prompts that was asked for; `weak` says that the fact has fewer than three prompts.
+    """
+
+    shares: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+    share: float = FIRST_SHARE
+    weak: bool = False
+
+
+@overload
+def locate(
+    model: Model,
+    facts: Fact,
+    *,
+    share: float | Literal["tuned"] | None = None,
+    rule: str = ...,
+    steps: int | None = ...,
+    threshold: float | None = ...,
+    position: str | int = ...,
+    site: str | None = ...,
+    budget: int = ...,
+) -> KnowledgeNeurons: ...
+@overload
+def locate(
+    model: Model,
+    facts: Sequence[Fact],
+    *,
+    share: float | Literal["tuned"] | None = None,
+    rule: str = ...,
+    steps: int | None = ...,
+    threshold: float | None = ...,
+    position: str | int = ...,
+    site: str | None = ...,
+    budget: int = ...,
+) -> list[KnowledgeNeurons]: ...
+def locate(
+    model: Model,
+    facts: Fact | Sequence[Fact],
+    *,
+    share: float | Literal["tuned"] | None = None,
+    rule: str = DEFAULT_RULE,
+    steps: int | None = None,
+    threshold: float | None = None,
+    position: str | int = "answer",
+    site: str | None = None,
+    budget: int = DEFAULT_BUDGET,
+) -> KnowledgeNeurons | list[KnowledgeNeurons]:
+    """Find the neurons that express a fact (Dai et al. 2022, section 3): one set for a fact, a list for many.
+
+    A neuron is kept when its score is at least `threshold` (0.2; 0.5 for the activation baseline) of the largest one in
+    at least max(share * n, min(3, n)) of the fact's n prompts. `share` is a number (0.7 for a single fact) or, for many
+    facts, "tuned": the paper's search, relation by relation, for 2 to 5 neurons a fact (the default for many).
+
+    Errors: those of `attribute`; FactError also for a fact that stands twice.
+
+    >>> import neuronatlas as na
+    >>> model = na.load(na.specimen_folder())
+    >>> prompts = ["The capital of France is [MASK].", "[MASK] is the capital of France."]
+    >>> found = na.locate(model, na.Fact("capital", "France", "Paris", prompts))
+    >>> found.weak, len(found) == len(found.shares) == len(found.scores)
+    (True, True)
+    """
+    many = [facts] if isinstance(facts, Fact) else list(facts)
+    check_facts(many, place_tokens(model))
+    wanted: float | Literal["tuned"] = (
+        share if share is not None else FIRST_SHARE if isinstance(facts, Fact) else "tuned"
+    )
+    found: list[tuple[Shared, list[Attribution]]] = []
+    for fact in many:
+        queries = fact_queries(model, fact, position=position)
+        scores = list(attribute_queries(model, queries, rule=rule, steps=steps, site=site, budget=budget))
+        found.append((count_prompts([coarse_set(s, rule=rule, threshold=threshold) for s in scores]), scores))
+    by_relation = _shares(many, [shared for shared, _ in found], wanted)
+    sets = [_refined(f, s, scores, by_relation[f.relation]) for f, (s, scores) in zip(many, found, strict=True)]
+    return sets[0] if isinstance(facts, Fact) else sets
+
+
+def _shares(facts: Sequence[Fact], shared: Sequence[Shared], wanted: float | Literal["tuned"]) -> dict[str, float]:
+    relations = dict.fromkeys(fact.relation for fact in facts)
+    if wanted != "tuned":
+        return dict.fromkeys(relations, float(wanted))
+    return {r: tune_share([s for f, s in zip(facts, shared, strict=True) if f.relation == r]).share for r in relations}
+
+
+def _refined(fact: Fact, shared: Shared, scores: Sequence[Attribution], share: float) -> KnowledgeNeurons:
+    layout, refined = scores[0].layout, refine(shared, share)
+    means = tuple(float(np.mean([s[neuron] for s in scores])) for neuron in refined.neurons)
+    return KnowledgeNeurons(layout, refined.neurons, refined.shares, means, share, refined.weak)

@@ -1,0 +1,79 @@
+"""Rules of integration on [0, 1]: where along the path from 0 to the full activation the gradient is taken.
+
+Integrated gradients of a neuron h (Sundararajan et al. 2017; Dai et al. 2022, equation 4):
+score = h * integral over a in [0, 1] of dP(a h)/dh. A rule is nodes a_k and weights w_k with score = h * sum w_k dP(a_k
+h)/dh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["DEFAULT_RULE", "RULES", "Rule", "RuleError", "rule_nodes"]
+
+DEFAULT_RULE = "gauss-legendre"
+
+
+class RuleError(ValueError):
+    """A rule of attribution that does not exist, or steps that it cannot take."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule by name: what makes its nodes and weights from a number of steps, and its usual number of steps."""
+
+    name: str
+    nodes: Callable[[int], tuple[tuple[float, ...], tuple[float, ...]]]
+    steps: int
+    summary: str
+
+
+def _gauss_legendre(steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    return tuple(float(x) for x in (points + 1) / 2), tuple(float(w) for w in weights / 2)
+
+
+def _even(first: float) -> Callable[[int], tuple[tuple[float, ...], tuple[float, ...]]]:
+    def nodes(steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return tuple((k + first) / steps for k in range(steps)), (1 / steps,) * steps
+
+    return nodes
+
+
+def _at_end(_steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return (1.0,), (1.0,)
+
+
+def _nowhere(_steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return (), ()
+
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule("gauss-legendre", _gauss_legendre, 7, "integrated gradients by Gauss-Legendre quadrature"),
+        Rule("left-riemann", _even(0.0), 20, "integrated gradients as the official code of Dai et al. sums them"),
+        Rule("right-riemann", _even(1.0), 20, "integrated gradients as Dai et al. print the sum"),
+        Rule("midpoint", _even(0.5), 20, "integrated gradients by the midpoint rule"),
+        Rule("grad-x-activation", _at_end, 1, "the gradient at the full activation times the activation"),
+        Rule("activation", _nowhere, 0, "the activation itself: the baseline of Dai et al."),
+    )
+}
+
+
+def rule_nodes(name: str, steps: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nodes and weights of a rule; `steps` of None takes its usual number.
+
+    Errors: RuleError for an unknown rule, or fewer than one step.
+
+    >>> rule_nodes("left-riemann", 2)
+    ((0.0, 0.5), (0.5, 0.5))
+    """
+    if name not in RULES:
+        raise RuleError(f"no rule {name!r}: expected one of {', '.join(RULES)}")
+    if steps is not None and steps < 1:
+        raise RuleError(f"{steps} steps: at least 1 expected")
+    return RULES[name].nodes(RULES[name].steps if steps is None else steps)

@@ -1,0 +1,123 @@
+"""Replay for causal models whose changed position is the last: one position a row, against cached keys and values.
+
+The rows of a prompt are packed as query positions of one sequence: each attends to the prompt's cached keys and to its
+own key, so the cache is neither copied nor expanded, and every matrix product sees all rows at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from neuronatlas.models.calls import Call
+from neuronatlas.models.model import Model
+from neuronatlas.models.replay import Prompts, Replay, Values, WayError, _tensor
+
+__all__ = ["CachedReplay"]
+
+
+class _PrefixCache:
+    """Stands in for a cache: gives the prompt's keys and values before the new ones, and stores nothing."""
+
+    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        self.keys, self.values = keys, values
+
+    def update(self, key: Tensor, value: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys[layer_idx], key], dim=2), torch.cat([self.values[layer_idx], value], dim=2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return int(self.keys[layer_idx].shape[2])
+
+
+class CachedReplay(Replay):
+    """Replay of the last position only, for causal models."""
+
+    name = "replay-cached"
+
+    def __init__(self, model: Model, prompts: Prompts) -> None:
+        super().__init__(model, prompts)
+        last = prompts.ids.shape[1] - 1
+        if model.kind != "causal" or last < 1 or bool((prompts.positions != last).any()):
+            raise WayError("the changed position is not the last one of a causal prompt")
+        self.calls, attended, _, _, self.template_cache, _ = self._step(prompts.ids[:1])
+        self.attended = [call.output for call in attended]
+        blocks, attended, downs, logits, _, prefix = self._step(prompts.ids)
+        self.clean_logits = logits[:, 0]
+        self.prefix_keys, self.prefix_values = prefix
+        self.hidden = [_tensor(call.hidden) for call in blocks]
+        self.mixed = [_tensor(call.output) for call in attended]
+        self.neurons = [_tensor(call.hidden).reshape(len(prompts), -1) for call in downs]
+
+    def _step(
+        self, ids: Tensor
+    ) -> tuple[list[Call], list[Call], list[Call], Tensor, Any, tuple[list[Tensor], list[Tensor]]]:
+        """Fill a cache with all but the last token, then record the last token's step."""
+        module, ones = self.model.module, torch.ones_like(ids)
+        with torch.no_grad():
+            cache = DynamicCache(config=module.config)
+            module(input_ids=ids[:, :-1], attention_mask=ones[:, :-1], past_key_values=cache, use_cache=True)
+        prefix = _kept(cache.layers, "keys"), _kept(cache.layers, "values")
+        if len(cache.layers) != len(self.model.blocks):
+            raise WayError(f"{len(cache.layers)} layers of keys and values for {len(self.model.blocks)} blocks")
+
+        def run() -> Tensor:
+            step = module(input_ids=ids[:, -1:], attention_mask=ones, past_key_values=cache, use_cache=True)
+            logits: Tensor = step.logits
+            return logits
+
+        return (*self._record(run), cache, prefix)
+
+    @property
+    def tokens_per_row(self) -> int:
+        """The last position only."""
+        return 1
+
+    def _states(self, layers: Sequence[int], values: Values, chosen: slice) -> Float[Tensor, "row 1 width"]:
+        nodes = values[0].shape[1]
+        of = dict(zip(layers, values, strict=True))
+        cache = _PrefixCache([k[chosen] for k in self.prefix_keys], [v[chosen] for v in self.prefix_values])
+        state: Tensor | None = None
+        for layer in range(min(layers), len(self.model.blocks)):
+            parts = [] if state is None else [self._lift(layer, state, cache)]
+            if layer in of:
+                hidden = self.hidden[layer][chosen].expand(-1, nodes, -1)
+                mixed = self.mixed[layer][chosen].expand(-1, nodes, -1)
+                parts.append(self._rest(layer, hidden, mixed, of[layer]))
+            state = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        assert state is not None
+        return state.reshape(len(state), len(layers), nodes, -1).transpose(0, 1).flatten(0, 2)[:, None]
+
+    def _lift(self, layer: int, state: Tensor, cache: _PrefixCache) -> Tensor:
+        """Rows through a block: each sees the prompt's keys and its own."""
+        call = self.calls[layer].given(state).swapped({id(self.template_cache): cache})
+        rows, before = state.shape[1], cache.get_seq_length(layer)
+        mask = state.new_zeros(rows, before + rows)
+        mask[:, before:] = torch.finfo(state.dtype).min
+        mask[:, before:].fill_diagonal_(0)
+        return _tensor(_with_mask(call, mask[None, None]).run())
+
+
+def _kept(layers: Sequence[object], name: str) -> list[Tensor]:
+    """Keys or values of every layer of a cache; other kinds of memory (state spaces) do not suit."""
+    kept = [getattr(layer, name, None) for layer in layers]
+    found = [tensor for tensor in kept if isinstance(tensor, Tensor) and tensor.ndim == 4]
+    if len(found) != len(kept):
+        raise WayError("the model does not keep keys and values in every layer")
+    return found
+
+
+def _with_mask(call: Call, mask: Tensor) -> Call:
+    """The call with another attention mask, wherever its signature takes it."""
+    names = list(inspect.signature(call.module.forward).parameters)
+    args, kwargs = list(call.args), dict(call.kwargs)
+    if "attention_mask" in names[: len(args)]:
+        args[names.index("attention_mask")] = mask
+    else:
+        kwargs["attention_mask"] = mask
+    return Call(call.module, tuple(args), kwargs, call.output)

@@ -1,0 +1,158 @@
+"""Gradients of P(answer) along the paths of scaled neurons: chooses the way, plans the memory, runs it.
+
+Memory: one clean pass of the prompts plus at most `budget` token positions under way, whatever the number of prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuronatlas.models.cached import CachedReplay
+from neuronatlas.models.model import Model
+from neuronatlas.models.replay import FullReplay, Plain, Prompts, Way
+
+__all__ = ["Path", "choose_way", "path_gradients"]
+
+_WAYS: tuple[type[Way], ...] = (CachedReplay, FullReplay)
+
+
+@dataclass(frozen=True)
+class Path:
+    """The outcome of an integration path: a layer's tensors are [prompt, unit], probabilities [layer, prompt].
+
+    `gradients` is the weighted sum over nodes of dP/d(neurons); `zeroed` is P with a layer's neurons at 0 (NaN
+    when there were no nodes, so no integral).
+    """
+
+    neurons: list[Float[Tensor, "prompt unit"]]
+    gradients: list[Float[Tensor, "prompt unit"]]
+    clean_logits: Float[Tensor, "prompt token"]
+    zeroed: Float[Tensor, "layer prompt"]
+    way: str
+
+
+def path_gradients(
+    model: Model,
+    prompts: Prompts,
+    nodes: Sequence[float],
+    weights: Sequence[float],
+    *,
+    site: str = "ffn",
+    budget: int = 4096,
+    way: type[Way] | None = None,
+) -> Path:
+    """Weighted sum of the gradients of P(answer) with respect to each layer's neurons at `nodes` times their values.
+
+    `budget` bounds the token positions under way; results do not depend on it but for rounding. `way` forces one.
+    """
+    with _no_weight_gradients(model):
+        running = choose_way(model, prompts, site) if way is None else _start(way, model, prompts, site)
+        gradients = [torch.zeros_like(values, dtype=_wide(values.dtype)) for values in running.neurons]
+        zeroed = torch.full((len(running.neurons), len(prompts)), torch.nan, dtype=_wide(running.clean_logits.dtype))
+        for layers, chosen, part in _plan(running, len(nodes), budget) if nodes else ():
+            points = torch.tensor(nodes[part], dtype=running.neurons[0].dtype)
+            factors = torch.tensor(weights[part], dtype=points.dtype)
+            for layer, gradient in zip(layers, _weighted(running, layers, chosen, points, factors), strict=True):
+                gradients[layer][chosen] += gradient
+        for layers, chosen, _ in _plan(running, 1, budget) if nodes else ():
+            zeroed[list(layers), chosen] = _at_zero(running, layers, chosen)
+    return Path(running.neurons, gradients, running.clean_logits, zeroed, running.name)
+
+
+def _plan(way: Way, nodes: int, budget: int) -> Iterator[tuple[range, slice, slice]]:
+    """Chunks of layers, prompts and nodes that stay within the budget: prompts together first, then layers."""
+    rows = max(1, budget // way.tokens_per_row)
+    per_node = min(nodes, rows)
+    per_prompt = min(len(way.prompts), max(1, rows // per_node))
+    per_layer = max(1, rows // (per_node * per_prompt))
+    depth = len(way.neurons)
+    for first in range(0, len(way.prompts), per_prompt):
+        for layer in range(0, depth, per_layer):
+            for node in range(0, nodes, per_node):
+                yield (
+                    range(layer, min(layer + per_layer, depth)),
+                    slice(first, first + per_prompt),
+                    slice(node, node + per_node),
+                )
+
+
+def _weighted(way: Way, layers: range, chosen: slice, nodes: Tensor, weights: Tensor) -> list[Tensor]:
+    values = [way.neurons[n][chosen, None, :] * nodes[:, None].to(way.neurons[n]) for n in layers]
+    found = [gradient.to(_wide(gradient.dtype)) for gradient in way.gradients(layers, values, chosen)]
+    return [torch.einsum("n,pnu->pu", weights.to(gradient), gradient) for gradient in found]
+
+
+def _at_zero(way: Way, layers: range, chosen: slice) -> Tensor:
+    return way.probabilities(layers, [torch.zeros_like(way.neurons[n][chosen, None, :]) for n in layers], chosen)[
+        ..., 0
+    ]
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def choose_way(model: Model, prompts: Prompts, site: str = "ffn") -> Way:
+    """The fastest way that was proved on this model for prompts of this kind; plain re-runs when none was.
+
+    Replay serves the `ffn` site; inside an intervention, and at other sites, the whole model is run again.
+    """
+    if site == "ffn" and not model.intervened_sites:
+        for kind in _WAYS:
+            if _suits(kind, model, prompts):
+                return kind(model, prompts)
+    return Plain(model, prompts, site)
+
+
+def _start(way: type[Way], model: Model, prompts: Prompts, site: str) -> Way:
+    return Plain(model, prompts, site) if way is Plain else way(model, prompts)
+
+
+def _suits(kind: type[Way], model: Model, prompts: Prompts) -> bool:
+    last = prompts.ids.shape[1] - 1
+    if kind is CachedReplay and (model.kind != "causal" or last < 1 or bool((prompts.positions != last).any())):
+        return False
+    if kind.name not in model.ways:
+        model.ways[kind.name] = _disproof(kind, model)
+    return not model.ways[kind.name]
+
+
+def _disproof(kind: type[Way], model: Model) -> str:
+    """Why a way is wrong for this model, found by comparing it with plain re-runs on two random prompts; or nothing."""
+    probe = _probe(model, at_end=kind is CachedReplay)
+    plain = path_gradients(model, probe, [0.5], [1.0], way=Plain)
+    try:
+        tried = path_gradients(model, probe, [0.5], [1.0], way=kind)
+    except Exception as error:  # noqa: BLE001 - whatever an unknown architecture raises, the plain way remains
+        return f"{type(error).__name__}: {error}"
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    for layer, (right, found) in enumerate(zip(plain.gradients, tried.gradients, strict=True)):
+        apart = float((right - found).abs().max() / right.abs().max().clamp(min=1e-12))
+        if not apart <= tolerance:
+            return f"gradients of layer {layer} differ by {apart:.1e} of the largest from plain re-runs"
+    return ""
+
+
+def _probe(model: Model, at_end: bool) -> Prompts:
+    ids = model.probe_ids
+    places = torch.tensor([6, 6] if at_end or model.kind == "causal" else [2, 4], device=model.device)
+    return Prompts(ids, places, places, ids[:, 0])
+
+
+@contextmanager
+def _no_weight_gradients(model: Model) -> Iterator[None]:
+    """Keep autograd from computing gradients of the weights, and give every flag back on exit."""
+    wanting = [p for p in model.module.parameters() if p.requires_grad]
+    try:
+        for parameter in wanting:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad_(True)

@@ -1,0 +1,110 @@
+"""The output head on single positions: what comes after the last block, run by the model with its blocks stubbed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from neuronatlas.models.calls import first_tensor, overridden, stop_after, with_first_tensor
+from neuronatlas.models.model import Model
+
+__all__ = ["answer_logits", "disprove_head", "head", "head_probabilities", "head_slopes", "probability"]
+
+HEAD_ROWS = 256
+"""Rows whose logits are held at once: enough for a fast matrix product, few enough to fit beside the rest."""
+
+
+def head(model: Model, hidden: Float[Tensor, "row 1 width"]) -> Float[Tensor, "row token"]:
+    """Logits of what the last block gave at one position a row."""
+    # The blocks are replaced by their result, so the tokens that the model is run on do not matter.
+    tokens = torch.zeros(len(hidden), 1, dtype=torch.long, device=model.device)
+    with overridden({block.module: _stub(block.output, hidden) for block in model.blocks}):
+        return model.logits(tokens)[:, 0]
+
+
+def _stub(output: Any, hidden: Tensor) -> Any:
+    return lambda *_, **__: with_first_tensor(output, hidden)
+
+
+def head_probabilities(
+    model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"]
+) -> Float[Tensor, " row"]:
+    """P(answer) of what the last block gave, in blocks of rows: a vocabulary's worth of numbers a row is large."""
+    with torch.no_grad():
+        blocks = zip(hidden.split(HEAD_ROWS), answers.split(HEAD_ROWS), strict=True)
+        return torch.cat([probability(head(model, rows), wanted) for rows, wanted in blocks])
+
+
+def head_slopes(
+    model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"]
+) -> Float[Tensor, "row 1 width"]:
+    """dP(answer)/d(hidden) of every row, in blocks of rows, each block's logits being let go before the next."""
+    slopes: list[Tensor] = []
+    for rows, wanted in zip(hidden.detach().split(HEAD_ROWS), answers.split(HEAD_ROWS), strict=True):
+        leaf = rows.clone().requires_grad_()
+        with torch.enable_grad():
+            found = probability(head(model, leaf), wanted)
+            slopes += torch.autograd.grad(found.sum(), [leaf])
+    return torch.cat(slopes)
+
+
+class _Probability(torch.autograd.Function):
+    """softmax(logits)[answer] whose backward pass touches the vocabulary once."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, answers: Tensor) -> Tensor:
+        shares = torch.softmax(logits, dim=-1)
+        chosen = shares.gather(-1, answers[:, None])
+        ctx.save_for_backward(shares, chosen, answers)
+        return chosen[:, 0]
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:
+        shares, chosen, answers = ctx.saved_tensors
+        weight = chosen * above[0][:, None]
+        slope = shares * -weight
+        return slope.scatter_add_(-1, answers[:, None], weight), None
+
+
+def probability(logits: Float[Tensor, "row token"], answers: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+    """P(answer) of each row, in float32 or wider, with its gradient."""
+    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    found: Tensor = _Probability.apply(wide, answers)  # type: ignore[no-untyped-call]
+    return found
+
+
+def answer_logits(
+    model: Model, ids: Int[Tensor, "row position"], places: Int[Tensor, " row"]
+) -> Float[Tensor, "row token"]:
+    """Logits at one place a row, the head being run there only where that was proved to give the same."""
+    rows = torch.arange(len(ids), device=ids.device)
+    if not _head_proved(model):
+        return model.logits(ids)[rows, places]
+    last = model.blocks[-1]
+    hidden = first_tensor(stop_after(last.module, lambda: model.logits(ids), nth=last.call))
+    assert hidden is not None
+    return head(model, hidden[rows, places].unsqueeze(1))
+
+
+def _head_proved(model: Model) -> bool:
+    # Interventions on a block's output would act twice: once in the pass, once on the stub.
+    return model.ways.get("head") == "" and "hidden" not in model.intervened_sites
+
+
+def disprove_head(model: Model) -> str:
+    """Why the head does not work position by position, found by comparing with the whole pass; empty when it does."""
+    ids, last = model.probe_ids, model.blocks[-1]
+    with torch.no_grad():
+        whole = model.logits(ids)
+        hidden = first_tensor(stop_after(last.module, lambda: model.logits(ids), nth=last.call))
+        assert hidden is not None
+        try:
+            single = head(model, hidden.flatten(0, 1).unsqueeze(1)).reshape(whole.shape)
+        except Exception as error:  # noqa: BLE001 - whatever an unknown architecture raises, the whole pass remains
+            return f"{type(error).__name__}: {error}"
+    apart = float((whole - single).abs().max() / whole.abs().max().clamp(min=1e-12))
+    tolerance = 1e-4 if whole.dtype in (torch.float32, torch.float64) else 5e-2
+    return "" if apart <= tolerance else f"its logits differ by {apart:.1e} of the largest"

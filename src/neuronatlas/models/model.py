@@ -1,0 +1,127 @@
+"""A language model with its sites of neurons: what `load` returns and everything else works on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from neuronatlas.models.sites import Site, SiteError
+from neuronatlas.models.structure import Block
+from neuronatlas.neurons import Layout
+
+__all__ = ["Kind", "Model"]
+
+Kind = Literal["masked", "causal"]
+
+
+@dataclass(eq=False)
+class Model:
+    """A loaded model: its module and tokenizer, its kind, its blocks, its proved sites and why others are missing."""
+
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    kind: Kind
+    name: str
+    revision: str | None
+    blocks: tuple[Block, ...]
+    sites: dict[str, Site]
+    missing: dict[str, str]
+    default_site: str = "ffn"
+    intervened_sites: list[str] = field(default_factory=list, repr=False)
+    _digest: tuple[object, str] | None = field(default=None, repr=False)
+    ways: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the input embeddings."""
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return self.module.dtype
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens that a prompt may have."""
+        limits = [self.tokenizer.model_max_length]
+        positions = getattr(self.module.config, "max_position_embeddings", None)
+        if isinstance(positions, int):
+            # Position tables that start after the padding index (RoBERTa's) hold that many fewer.
+            offset = max(
+                (m.padding_idx + 1 for n, m in self.module.named_modules() if _is_offset_table(n, m)), default=0
+            )
+            limits.append(positions - offset)
+        return min(limits)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the weights (names, dtypes, shapes, bytes), its first 16 digits; follows changes in place."""
+        state = self.module.state_dict(keep_vars=True)
+        versions = tuple((name, id(tensor), tensor._version) for name, tensor in state.items())
+        if self._digest is None or self._digest[0] != versions:
+            self._digest = (versions, _digest_of(state))
+        return self._digest[1]
+
+    def site(self, name: str | None = None) -> Site:
+        """A proved site; SiteError with the reason when the model does not have it."""
+        name = name or self.default_site
+        if name not in self.sites:
+            reason = self.missing.get(name, f"there is no such site; sites are {', '.join(self.sites)}")
+            raise SiteError(f"{self.name} has no site {name!r}: {reason}")
+        return self.sites[name]
+
+    def layout(self, site: str | None = None) -> Layout:
+        """Layout of the neurons at a site."""
+        found = self.site(site)
+        stack = "encoder" if self.kind == "masked" else "decoder"
+        return Layout(found.name, found.widths, stack, self.digest)
+
+    def logits(self, ids: Int[Tensor, "row position"]) -> Float[Tensor, "row position token"]:
+        """Logits of token ids that carry no padding."""
+        logits: Tensor = self.module(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        return logits
+
+    @property
+    def probe_ids(self) -> Int[Tensor, "row position"]:
+        """A few rows of fixed random tokens, none of them special (padding would be masked out), for proofs."""
+        return probe_ids(self.module, self.tokenizer)
+
+    @contextmanager
+    def intervening(self, site: str) -> Iterator[None]:
+        """Mark that an intervention is active, so that attribution re-runs the whole model instead of replaying."""
+        self.intervened_sites.append(site)
+        try:
+            yield
+        finally:
+            self.intervened_sites.remove(site)
+
+
+def probe_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "2 7"]:
+    """Two rows of seven fixed random tokens that are not special."""
+    weight = module.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    plain = sorted(set(range(min(len(tokenizer), weight.shape[0]))) - set(tokenizer.all_special_ids))
+    picks = torch.randint(len(plain), (2, 7), generator=torch.Generator().manual_seed(0))
+    return torch.tensor(plain)[picks].to(weight.device)
+
+
+def _is_offset_table(name: str, module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Embedding) and "position" in name and module.padding_idx is not None
+
+
+def _digest_of(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        if tensor.numel():
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

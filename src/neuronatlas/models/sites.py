@@ -1,0 +1,165 @@
+"""Sites: which tensor of a model the neurons are, found by structure and proved on the loaded weights.
+
+Three sites: `ffn` (the input of the feed-forward down-projection), `attention` (the input of the attention output
+projection) and `hidden` (the residual stream: layer 0 is the embeddings, layer i the output of block i).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuronatlas.models.calls import Call, first_tensor, record_calls
+from neuronatlas.models.structure import Block, Projection
+from neuronatlas.models.taps import Edit, Point, tapped
+
+__all__ = ["SITES", "LayerProof", "Site", "SiteError", "propose_sites", "prove"]
+
+SITES = ("ffn", "attention", "hidden")
+
+
+class SiteError(ValueError):
+    """A site that the model does not have, or that failed its proof."""
+
+
+@dataclass(frozen=True)
+class LayerProof:
+    """What was proved of one layer of a site; `error` is the largest deviation of the recomputed projection."""
+
+    layer: int
+    path: str
+    width: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Site:
+    """The neurons of one kind: one point a layer."""
+
+    name: str
+    points: tuple[Point, ...]
+    proofs: tuple[LayerProof, ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of neurons in each layer."""
+        return tuple(point.width for point in self.points)
+
+
+def propose_sites(blocks: Sequence[Block], calls: Sequence[Call]) -> tuple[dict[str, Site], dict[str, str]]:
+    """The sites that the structure suggests, not yet proved, and the reason for each site that is missing."""
+    sites, missing = {}, {}
+    calls_of = Counter(block.module for block in blocks)
+    for name in ("ffn", "attention"):
+        projections = [(block, _of(block, name)) for block in blocks]
+        lacking = [block for block, projection in projections if projection is None]
+        if lacking:
+            missing[name] = (
+                f"layer {lacking[0].layer} ({lacking[0].path}): {lacking[0].reason or f'no single {name} output'}"
+            )
+            continue
+        sites[name] = Site(
+            name,
+            tuple(
+                Point(b.layer, f"{b.path}.{p.path}", p.module, p.width, "input", b.call, calls_of[b.module])
+                for b, p in projections
+                if p is not None
+            ),
+        )
+    sites["hidden"] = Site("hidden", _hidden_points(blocks, calls, calls_of))
+    return sites, missing
+
+
+def _of(block: Block, name: str) -> Projection | None:
+    return block.ffn if name == "ffn" else block.attention
+
+
+def _hidden_points(
+    blocks: Sequence[Block], calls: Sequence[Call], calls_of: Mapping[nn.Module, int]
+) -> tuple[Point, ...]:
+    first = calls[0].hidden
+    assert first is not None
+    width, start = first.shape[-1], blocks[0]
+    points = [Point(0, start.path, start.module, width, "input", start.call, calls_of[start.module])]
+    points += [Point(b.layer + 1, b.path, b.module, width, "output", b.call, calls_of[b.module]) for b in blocks]
+    return tuple(points)
+
+
+def prove(root: nn.Module, site: Site, run: Callable[[], Tensor]) -> tuple[LayerProof, ...]:
+    """Prove a site on the loaded weights; `run` gives the logits of a fixed input.
+
+    The four invariants: (1) what is captured is as wide as the layer; (2) the down-projection applied to what was
+    captured gives the output of the block's projection; (3) writing back what was captured leaves the logits bit-equal;
+    (4) zeroing it changes them.
+
+    Errors: SiteError with the layer, the invariant that failed, and what was found.
+    """
+    captured: dict[Point, Tensor] = {}
+
+    def keep(point: Point) -> Edit:
+        return lambda values: captured.__setitem__(point, values.clone())
+
+    def write_back(point: Point) -> Edit:
+        return lambda _: captured[point]
+
+    with torch.no_grad():
+        logits = run()
+        with tapped(root, {point: keep(point) for point in site.points}):
+            run()
+        if set(captured) != set(site.points):
+            lost = next(p for p in site.points if p not in captured)
+            raise SiteError(f"site {site.name!r}, layer {lost.layer} ({lost.path}): not reached when the model runs")
+        with tapped(root, {point: write_back(point) for point in site.points}):
+            if not torch.equal(run(), logits):
+                raise SiteError(f"site {site.name!r}: writing back what was captured changes the model's output")
+        return tuple(_prove_layer(root, site, point, captured[point], logits, run) for point in site.points)
+
+
+def _prove_layer(
+    root: nn.Module, site: Site, point: Point, values: Tensor, logits: Tensor, run: Callable[[], Tensor]
+) -> LayerProof:
+    where = f"site {site.name!r}, layer {point.layer} ({point.path})"
+    if values.shape[-1] != point.width:
+        raise SiteError(f"{where}: captured {values.shape[-1]} values a position, expected {point.width}")
+    error = 0.0
+    if site.name != "hidden":
+        error = _projection_error(root, point, values, run)
+        if error > (1e-4 if values.dtype == torch.float32 else 3e-2):
+            raise SiteError(
+                f"{where}: the projection of what was captured differs from its output by {error:.1e} of the largest"
+            )
+    with tapped(root, {point: torch.zeros_like}):
+        if torch.equal(run(), logits):
+            raise SiteError(f"{where}: zeroing it does not change the model's output")
+    return LayerProof(point.layer, point.path, point.width, error)
+
+
+def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callable[[], Tensor]) -> float:
+    """Largest deviation between `values` through the projection's weights and what the projection returned."""
+    calls: list[Call] = []
+    with record_calls([point.module], calls):
+        run()
+    returned = first_tensor(calls[point.call].output)
+    assert returned is not None
+    expected = project(point.module, values.reshape(-1, values.shape[-1]))
+    found = returned.reshape(expected.shape)
+    return float((expected - found).abs().max() / found.abs().max().clamp(min=1e-12))
+
+
+def project(module: nn.Module, values: Tensor) -> Tensor:
+    """Apply a projection's weights by hand: `Linear` keeps them [out, in], GPT-2's `Conv1D` [in, out]."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    plain = isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_floating_point()
+    if not plain:
+        result: Tensor = module(values)
+        return result
+    assert isinstance(weight, Tensor)
+    matrix = (
+        weight.T if isinstance(module, nn.Linear) or weight.shape[1] == values.shape[-1] != weight.shape[0] else weight
+    )
+    product = values @ matrix
+    return product + bias if isinstance(bias, Tensor) else product

@@ -1,0 +1,1 @@
+"""Experiments end to end: what fills an atlas."""

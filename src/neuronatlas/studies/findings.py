@@ -1,0 +1,202 @@
+"""What an atlas of knowledge neurons found, in a few numbers, and one fact of it looked at closely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+import torch
+
+from neuronatlas.atlas import Atlas, AtlasError
+from neuronatlas.knowledge.attribution import fact_queries
+from neuronatlas.knowledge.facts import Fact
+from neuronatlas.models.answers import Query
+from neuronatlas.models.hooks import scale
+from neuronatlas.models.model import Model
+from neuronatlas.neurons import Neuron, NeuronSet
+from neuronatlas.studies.settings import LocateSettings, described
+
+__all__ = ["Effect", "Example", "Findings", "atlas_neurons", "find_row", "findings_of", "worked_example"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The mean effect over relations of one condition at one gain, with its bootstrap intervals over facts.
+
+    `change` is the mean over prompts of P(answer) after less before, over the mean before; `log_odds_change` the mean
+    change of log(P / (1 - P)). Each is followed by the ends of its 95 % interval.
+    """
+
+    condition: str
+    gain: float
+    n_facts: int
+    n_prompts: int
+    change: float
+    change_low: float
+    change_high: float
+    log_odds_change: float
+    log_odds_low: float
+    log_odds_high: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The headline numbers of a finished atlas.
+
+    `n_prompts` counts the prompts that suit the model, `n_skipped` the others; `known` is the share of the former whose
+    answer the model prefers to all other tokens. `neurons_per_fact` is a mean over facts, `n_neurons` counts different
+    neurons, `n_without` the facts that have none; `layers` counts the facts' neurons layer by layer.
+    """
+
+    rule: str
+    relations: tuple[str, ...]
+    n_facts: int
+    n_prompts: int
+    n_skipped: int
+    n_weak: int
+    known: float
+    p_mean: float
+    neurons_per_fact: float
+    n_neurons: int
+    n_without: int
+    layers: tuple[int, ...]
+    effects: tuple[Effect, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One fact closely: its neurons, and the model's first choices on a prompt before and after their suppression.
+
+    `before` and `after` are (token, probability), the likeliest first; `p_before` and `p_after` are P(answer).
+    """
+
+    fact: Fact
+    prompt: str
+    neurons: NeuronSet
+    before: tuple[tuple[str, float], ...]
+    after: tuple[tuple[str, float], ...]
+    p_before: float
+    p_after: float
+
+
+def findings_of(atlas: Atlas) -> Findings:
+    """Sum up a finished atlas.
+
+    Errors: AtlasError when it is not finished.
+    """
+    if atlas.state != "complete":
+        raise AtlasError(
+            f"{atlas.folder} is not finished; run the command that began it again, it takes up where it was"
+        )
+    rule = str(atlas.meta["settings"]["rule"])
+    facts, prompts = atlas.table("facts"), atlas.table("prompts")
+    neurons = _of_rule(atlas, rule)
+    layers = atlas.table("layers").filter((pl.col("rule") == rule) & (pl.col("relation") == "all")).sort("layer")
+    overall = atlas.table("summary").filter(pl.col("relation") == "all").drop("relation")
+    return Findings(
+        rule=rule,
+        relations=tuple(atlas.table("relations")["relation"]),
+        n_facts=facts.height,
+        n_prompts=prompts.height,
+        n_skipped=atlas.table("skipped").height,
+        n_weak=int(facts["weak"].sum()),
+        known=_mean(prompts["is_top1"]),
+        p_mean=_mean(prompts["p"]),
+        neurons_per_fact=_mean(facts["n_neurons"]),
+        n_neurons=neurons.select("layer", "unit").n_unique(),
+        n_without=int((facts["n_neurons"] == 0).sum()),
+        layers=tuple(layers["n"]),
+        effects=tuple(Effect(**row) for row in overall.iter_rows(named=True)),
+    )
+
+
+def find_row(atlas: Atlas, facts: Sequence[Fact], index: int) -> int:
+    """Number in the atlas of one of `facts`: the same one when the atlas was made of just these, else by its words.
+
+    Errors: AtlasError when the atlas does not have it, or has several that only their prompts tell apart.
+    """
+    settings, fact = atlas.meta["settings"], facts[index]
+    if settings["facts_digest"] == described(LocateSettings(), facts)["facts_digest"]:
+        return index
+    rows = atlas.table("facts").filter(
+        (pl.col("relation") == fact.relation)
+        & pl.col("subject").eq_missing(pl.lit(fact.subject, dtype=pl.String))
+        & (pl.col("answer") == fact.answer)
+    )
+    if rows.height != 1:
+        raise AtlasError(
+            f"{atlas.folder} holds {rows.height or 'no'} facts {fact.label!r} of {fact.relation!r} with the answer "
+            f"{fact.answer!r}; give the file and the selection that it was made of"
+        )
+    return int(rows["fact"][0])
+
+
+def atlas_neurons(atlas: Atlas, model: Model, row: int) -> NeuronSet:
+    """The knowledge neurons that an atlas holds for one of its facts, as a set of the model that it was made of.
+
+    The set carries the digest that the atlas was made with, so using it on another model raises LayoutMismatchError.
+    """
+    settings = atlas.meta["settings"]
+    layout = replace(model.layout(settings["site"]), digest=str(atlas.meta["model"]["digest"]))
+    found = _of_rule(atlas, settings["rule"]).filter(pl.col("fact") == row)
+    return NeuronSet(layout, tuple(Neuron(*address) for address in found.select("layer", "unit").iter_rows()))
+
+
+def worked_example(model: Model, atlas: Atlas, facts: Sequence[Fact], *, n_tokens: int = 5) -> Example | None:
+    """Look closely at a typical fact: the one of median change under suppression among those that the model knows.
+
+    Known are the facts whose answer is the model's first choice on every prompt. `facts` are those the atlas was made
+    of, in order. None when no fact has neurons, or when the atlas did not try suppression.
+    """
+    row = _typical_row(atlas)
+    if row is None:
+        return None
+    neurons = atlas_neurons(atlas, model, row)
+    query = fact_queries(model, facts[row], position=atlas.meta["settings"]["position"])[0]
+    ids = torch.tensor([query.ids], device=model.device)
+    with torch.no_grad():
+        before = _distribution(model, ids, query)
+        with scale(model, neurons, 0.0, query.position):
+            after = _distribution(model, ids, query)
+    return Example(
+        facts[row],
+        query.text,
+        neurons,
+        _likeliest(model, before, n_tokens),
+        _likeliest(model, after, n_tokens),
+        float(before[query.answer_id]),
+        float(after[query.answer_id]),
+    )
+
+
+def _typical_row(atlas: Atlas) -> int | None:
+    facts = atlas.table("facts").filter(pl.col("n_neurons") > 0)
+    known = facts.filter(pl.col("top1") == 1)
+    suppressed = atlas.table("effects").filter((pl.col("condition") == "located") & (pl.col("gain") == 0))
+    changes = (
+        suppressed.filter(pl.col("fact").is_in((known if known.height else facts)["fact"].implode()))
+        .group_by("fact")
+        .agg((pl.col("p_after").sum() / pl.col("p_before").sum()).alias("left"))
+        .sort("left", "fact")
+    )
+    return int(changes["fact"][changes.height // 2]) if changes.height else None
+
+
+def _distribution(model: Model, ids: torch.Tensor, query: Query) -> torch.Tensor:
+    return torch.softmax(model.logits(ids)[0, query.answer_position].double(), dim=-1)
+
+
+def _likeliest(model: Model, distribution: torch.Tensor, count: int) -> tuple[tuple[str, float], ...]:
+    best = distribution.topk(min(count, len(distribution)))
+    words = [str(model.tokenizer.decode([index])).strip() for index in best.indices.tolist()]
+    return tuple(zip(words, best.values.tolist(), strict=True))
+
+
+def _of_rule(atlas: Atlas, rule: str) -> pl.DataFrame:
+    return atlas.table("neurons").filter((pl.col("rule") == rule) & (pl.col("fold") == "all"))
+
+
+def _mean(column: pl.Series) -> float:
+    found = column.mean()
+    return float(found) if isinstance(found, int | float) else float("nan")

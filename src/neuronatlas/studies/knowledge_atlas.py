@@ -1,0 +1,101 @@
+"""From a file of facts to an atlas of knowledge neurons: locate, refine, intervene, summarise. Resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+from tqdm.auto import tqdm
+
+from neuronatlas.atlas import Atlas
+from neuronatlas.knowledge.facts import Fact, FactError, check_facts
+from neuronatlas.models.answers import place_tokens
+from neuronatlas.models.model import Model
+from neuronatlas.studies import summaries
+from neuronatlas.studies.locating import AskedFact, ask, located_part
+from neuronatlas.studies.refining import Located, refine_all
+from neuronatlas.studies.settings import LocateSettings, described
+from neuronatlas.studies.testing import partners_of, tested_part
+
+__all__ = ["build_atlas"]
+
+
+def build_atlas(
+    model: Model,
+    facts: Sequence[Fact],
+    folder: str | Path,
+    settings: LocateSettings | None = None,
+    *,
+    command: str = "",
+    progress: bool = True,
+) -> Atlas:
+    """Locate the knowledge neurons of all facts, test them against controls, and leave an atlas in `folder`.
+
+    Interrupted at any moment, the same call takes up where it was and ends in the same bytes. Tables: facts, prompts,
+    skipped, coarse, neurons, effects, summary, relations, layers, sharing. Prompts that do not suit the model (text
+    after the place in a causal model, an answer of several tokens) are kept in `skipped` with the reason.
+
+    Errors: FactError when no prompt suits the model or a fact stands twice; AtlasError for the folder.
+    """
+    settings = settings or LocateSettings()
+    check_facts(facts, place_tokens(model))
+    asked = [ask(model, index, fact, settings.position) for index, fact in enumerate(facts)]
+    if not any(fact.queries for fact in asked):
+        first = next((reason for fact in asked for reason in fact.skipped.values()), "there are none")
+        raise FactError(
+            f"none of the {sum(len(f.prompts) for f in facts)} prompts suits {model.name}; the first: {first}"
+        )
+    about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
+    with Atlas.create_or_resume(
+        folder, model=about, settings=described(settings, facts), command=command, seed=settings.seed
+    ) as atlas:
+        if atlas.state != "complete":
+            _fill(atlas, model, asked, settings, progress)
+    return Atlas.open(folder)
+
+
+def _fill(atlas: Atlas, model: Model, asked: Sequence[AskedFact], settings: LocateSettings, progress: bool) -> None:
+    _in_parts(atlas, "locate", asked, settings, progress, lambda part: located_part(model, part, settings))
+    layout = model.layout(settings.site)
+    located = refine_all(pl.concat(atlas.read_parts("coarse")), asked, layout, settings)
+    usable = [fact for fact in asked if fact.queries]
+    partners = partners_of(usable, settings.seed)
+    _in_parts(
+        atlas, "test", usable, settings, progress, lambda part: tested_part(model, part, partners, located, settings)
+    )
+    _summarise(atlas, asked, located, model, settings)
+    atlas.finish()
+
+
+def _in_parts(
+    atlas: Atlas,
+    stage: str,
+    facts: Sequence[AskedFact],
+    settings: LocateSettings,
+    progress: bool,
+    work: Callable[[Sequence[AskedFact]], dict[str, pl.DataFrame]],
+) -> None:
+    size = settings.facts_per_part
+    names = {"locate": "locating neurons", "test": "testing them"}
+    with tqdm(total=len(facts), desc=names[stage], unit="fact", disable=not progress) as bar:
+        for index, start in enumerate(range(0, len(facts), size)):
+            part = facts[start : start + size]
+            if not atlas.has_part(stage, index):
+                atlas.write_part(stage, index, work(part))
+            bar.update(len(part))
+
+
+def _summarise(
+    atlas: Atlas, asked: Sequence[AskedFact], located: Located, model: Model, settings: LocateSettings
+) -> None:
+    layout = model.layout(settings.site)
+    facts = summaries.facts_table(asked, pl.concat(atlas.read_parts("prompts")), located, settings.rule)
+    relations = summaries.relations_table(facts, located, settings)
+    names = relations["relation"].to_list()
+    atlas.write_table("facts", facts)
+    atlas.write_table("neurons", located.table)
+    atlas.write_table("relations", relations)
+    atlas.write_table("summary", summaries.summary_table(pl.concat(atlas.read_parts("effects")), settings))
+    atlas.write_table("layers", summaries.layers_table(located.table, names, layout, settings.rules))
+    atlas.write_table("sharing", summaries.sharing_table(asked, located, layout, settings.rule))

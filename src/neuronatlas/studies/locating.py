@@ -1,0 +1,98 @@
+"""First stage of an atlas of knowledge neurons: attribute every prompt and keep its coarse sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from neuronatlas.knowledge.attribution import Attribution, attribute_queries
+from neuronatlas.knowledge.facts import Fact, FactError
+from neuronatlas.knowledge.refinement import coarse_set
+from neuronatlas.models.answers import Query, QueryError, place_tokens, query
+from neuronatlas.models.model import Model
+from neuronatlas.studies.settings import LocateSettings
+
+__all__ = ["AskedFact", "ask", "located_part"]
+
+PROMPTS = {
+    "fact": pl.Int64,
+    "prompt": pl.Int64,
+    "text": pl.String,
+    "p": pl.Float64,
+    "log_odds": pl.Float64,
+    "top1_token": pl.String,
+    "is_top1": pl.Boolean,
+    "gap": pl.Float64,
+    "way": pl.String,
+}
+COARSE = {
+    "fact": pl.Int64,
+    "prompt": pl.Int64,
+    "rule": pl.String,
+    "layer": pl.Int64,
+    "unit": pl.Int64,
+    "score": pl.Float64,
+}
+SKIPPED = {"fact": pl.Int64, "prompt": pl.Int64, "reason": pl.String}
+
+
+@dataclass(frozen=True)
+class AskedFact:
+    """A fact as this model can be asked it: queries by prompt index, and the prompts that do not suit, with reasons."""
+
+    index: int
+    fact: Fact
+    queries: dict[int, Query]
+    skipped: dict[int, str]
+
+
+def ask(model: Model, index: int, fact: Fact, position: str | int) -> AskedFact:
+    """Encode the prompts of a fact that suit the model; the others are kept with the reason, not dropped in silence."""
+    queries, skipped = {}, {}
+    for number, (left, right) in enumerate(fact.split(place_tokens(model))):
+        try:
+            queries[number] = query(model, left, right, fact.answer, position=position, subject=fact.subject)
+        except (QueryError, FactError) as error:
+            skipped[number] = str(error)
+    return AskedFact(index, fact, queries, skipped)
+
+
+def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSettings) -> dict[str, pl.DataFrame]:
+    """Tables `prompts`, `coarse` and `skipped` of some facts; batches go across facts and stay inside this part."""
+    places = [(fact.index, number) for fact in facts for number in fact.queries]
+    scores = attribute_queries(
+        model,
+        [query for fact in facts for query in fact.queries.values()],
+        rule=settings.rule,
+        steps=settings.steps,
+        site=settings.site,
+        budget=settings.attribution_budget,
+    )
+    found = list(zip(places, scores, strict=True))
+    skipped = [(fact.index, number, reason) for fact in facts for number, reason in fact.skipped.items()]
+    return {
+        "prompts": _frame([_prompt_row(place, score) for place, score in found], PROMPTS),
+        "coarse": _frame([row for place, score in found for row in _coarse_rows(place, score, settings)], COARSE),
+        "skipped": _frame(skipped, SKIPPED),
+    }
+
+
+def _frame(rows: Iterable[tuple[Any, ...]], schema: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=schema, orient="row")
+
+
+def _prompt_row(place: tuple[int, int], score: Attribution) -> tuple[Any, ...]:
+    outcome, gap = score.answered, score.gap
+    shown = (outcome.probability, outcome.log_odds, outcome.top_token, outcome.is_top)
+    return (*place, score.query.text, *shown, None if math.isnan(gap) else gap, score.way)
+
+
+def _coarse_rows(place: tuple[int, int], score: Attribution, settings: LocateSettings) -> Iterator[tuple[Any, ...]]:
+    for rule in settings.rules:
+        values = score.activations if rule == "activation" else score
+        for neuron in coarse_set(values, rule=rule, threshold=settings.threshold_of(rule)):
+            yield (*place, rule, neuron.layer, neuron.unit, values[neuron])

@@ -1,0 +1,105 @@
+"""Second stage: from the coarse sets of all prompts to the knowledge neurons of every fact, relation by relation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from neuronatlas.knowledge.refinement import Shared, Tuned, refine, tune_share
+from neuronatlas.neurons import Layout, Neuron, NeuronSet
+from neuronatlas.studies.locating import AskedFact
+from neuronatlas.studies.settings import LocateSettings
+
+__all__ = ["FOLDS", "Located", "refine_all"]
+
+FOLDS = ("all", "a", "b")
+"""All prompts of a fact, those of even index, those of odd index."""
+
+NEURONS = {
+    "fact": pl.Int64,
+    "relation": pl.String,
+    "rule": pl.String,
+    "fold": pl.String,
+    "layer": pl.Int64,
+    "unit": pl.Int64,
+    "share": pl.Float64,
+    "score": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Located:
+    """The knowledge neurons of all facts: sets by (fact, rule, fold), the table, and each relation's tuning by rule."""
+
+    sets: Mapping[tuple[int, str, str], NeuronSet]
+    table: pl.DataFrame
+    tuned: Mapping[tuple[str, str], Tuned]
+
+
+def fold_of(prompt: int) -> str:
+    """The fold a prompt belongs to, by the parity of its index."""
+    return "ab"[prompt % 2]
+
+
+def refine_all(coarse: pl.DataFrame, asked: Sequence[AskedFact], layout: Layout, settings: LocateSettings) -> Located:
+    """Refine every fact by the shared-prompts rule, over all of its prompts and over each of two folds."""
+    found: dict[str, list[AskedFact]] = {}
+    for fact in asked:
+        found.setdefault(fact.fact.relation, []).append(fact)
+    sets: dict[tuple[int, str, str], NeuronSet] = {}
+    tuned: dict[tuple[str, str], Tuned] = {}
+    rows: list[tuple[Any, ...]] = []
+    for rule in settings.rules:
+        tallies = _tally(coarse.filter(pl.col("rule") == rule))
+        for relation, facts in found.items():
+            shared = {f.index: _shared(tallies, f) for f in facts}
+            tuned[relation, rule] = outcome = _tune([s["all"] for s in shared.values()], settings)
+            for index, folds in shared.items():
+                for fold in FOLDS:
+                    refined = refine(folds[fold], outcome.share)
+                    sets[index, rule, fold] = NeuronSet(layout, refined.neurons)
+                    score = tallies[fold].get(index, {})
+                    rows += [
+                        (index, relation, rule, fold, n.layer, n.unit, share, score[n][1])
+                        for n, share in zip(refined.neurons, refined.shares, strict=True)
+                    ]
+    table = pl.DataFrame(rows, schema=NEURONS, orient="row").sort("fact", "rule", "fold", "layer", "unit")
+    return Located(sets, table, tuned)
+
+
+Tally = dict[str, dict[int, dict[Neuron, tuple[int, float]]]]
+
+
+def _tally(coarse: pl.DataFrame) -> Tally:
+    """By fold, fact and neuron: in how many coarse sets it is, and its mean score in those."""
+    tally: Tally = {}
+    for fold in FOLDS:
+        part = coarse if fold == "all" else coarse.filter(pl.col("prompt") % 2 == "ab".index(fold))
+        facts = tally.setdefault(fold, {})
+        for fact, layer, unit, count, score in _counted(part):
+            facts.setdefault(fact, {})[Neuron(layer, unit)] = (count, score)
+    return tally
+
+
+def _counted(coarse: pl.DataFrame) -> Iterator[tuple[int, int, int, int, float]]:
+    groups = coarse.group_by("fact", "layer", "unit", maintain_order=True)
+    counted = groups.agg(pl.len().alias("count"), pl.col("score").mean())
+    yield from counted.sort("fact", "layer", "unit").iter_rows()
+
+
+def _shared(tallies: Tally, fact: AskedFact) -> dict[str, Shared]:
+    sizes = {"all": len(fact.queries)} | {f: sum(fold_of(n) == f for n in fact.queries) for f in "ab"}
+    return {
+        fold: Shared({n: count for n, (count, _) in tallies[fold].get(fact.index, {}).items()}, sizes[fold])
+        for fold in FOLDS
+    }
+
+
+def _tune(relation: Sequence[Shared], settings: LocateSettings) -> Tuned:
+    if settings.share == "tuned":
+        return tune_share(relation)
+    mean = sum(len(refine(fact, settings.share).neurons) for fact in relation) / max(1, len(relation))
+    return Tuned(settings.share, 0, mean, reached=2 <= mean <= 5)

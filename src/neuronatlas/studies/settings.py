@@ -1,0 +1,70 @@
+"""The settings of an atlas of knowledge neurons: all that its tables depend on beside the model and the facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from neuronatlas.knowledge.facts import Fact
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES, rule_nodes
+
+__all__ = ["LocateSettings", "SettingsError", "described"]
+
+
+class SettingsError(ValueError):
+    """Settings that make no sense."""
+
+
+@dataclass(frozen=True)
+class LocateSettings:
+    """How knowledge neurons are located and tested.
+
+    `share` is the share of prompts that must agree, or "tuned" for the search of Dai et al. (2022), relation by
+    relation.
+    `gains` are the factors of the interventions: 0 suppresses, 2 doubles. `facts_per_part` facts are worked on and kept
+    together, so an interruption loses at most that many. `attribution_budget` and `effects_budget` bound the token
+    positions computed at once; they belong to the settings because sums in another order differ in the last bits.
+    """
+
+    rule: str = DEFAULT_RULE
+    steps: int | None = None
+    threshold: float = 0.2
+    activation_threshold: float = 0.5
+    share: float | Literal["tuned"] = "tuned"
+    gains: tuple[float, ...] = (0.0, 2.0)
+    position: str | int = "answer"
+    site: str = "ffn"
+    seed: int = 0
+    facts_per_part: int = 16
+    attribution_budget: int = 4096
+    effects_budget: int = 8192
+
+    def __post_init__(self) -> None:
+        rule_nodes(self.rule, self.steps)
+        if self.share != "tuned" and not 0 < self.share <= 1:
+            raise SettingsError(f"share {self.share}: expected a number above 0 and up to 1, or tuned")
+        for name in ("threshold", "activation_threshold"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SettingsError(f"{name} {getattr(self, name)}: expected a number above 0 and up to 1")
+        if not self.gains or len(set(self.gains)) != len(self.gains):
+            raise SettingsError(f"gains {self.gains}: expected one or more different numbers")
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rule asked for, and the activation baseline beside it."""
+        return tuple(dict.fromkeys((self.rule, "activation")))
+
+    def threshold_of(self, rule: str) -> float:
+        """Coarse threshold of one of the rules."""
+        return self.activation_threshold if rule == "activation" else self.threshold
+
+
+def described(settings: LocateSettings, facts: Sequence[Fact]) -> dict[str, Any]:
+    """The settings as plain JSON, with the number of steps spelled out and a digest of the facts."""
+    text = json.dumps([asdict(fact) for fact in facts], ensure_ascii=False)
+    steps = RULES[settings.rule].steps if settings.steps is None else settings.steps
+    found = asdict(settings) | {"steps": steps, "gains": list(settings.gains)}
+    return found | {"n_facts": len(facts), "facts_digest": hashlib.sha256(text.encode()).hexdigest()[:16]}
