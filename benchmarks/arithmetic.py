@@ -1,8 +1,8 @@
 """Counts the multiply-adds in matrix products that attribution by replay needs, and the bytes of weights it must read.
 
-Bias, normalisation, activation and softmax are left out, so the fraction of a bare product's speed that is computed from
-these counts charges them as lost time. Gradients go through the activations only, so a projection costs in the backward
-pass what it costs in the forward pass; a product of two activations costs twice that.
+Bias, normalisation, activation and softmax are left out, so the fraction of a bare product's speed that is computed
+from these counts charges them as lost time. Gradients go through the activations only, so a projection costs backward
+what it costs forward; a product of two activations costs twice that.
 """
 
 from __future__ import annotations

@@ -16,17 +16,17 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from tqdm.auto import tqdm
+
 from arithmetic import needed, weight_bytes
 from baseline import per_layer_scores
 from measure import Bare, interleaved, read_bandwidth
-from outcome import Outcome, Timing, as_markdown
-from shapes import FULL_SIZE, TINY, Shape, random_model, random_queries
-from tqdm.auto import tqdm
-
 from neuronatlas import Attribution, Model
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES, rule_nodes
 from neuronatlas.models.answers import Query
+from outcome import Outcome, Timing, as_markdown
+from shapes import FULL_SIZE, TINY, Shape, random_model, random_queries
 
 PAPER = ("left-riemann", 20)
 DEFAULT = (DEFAULT_RULE, RULES[DEFAULT_RULE].steps)
@@ -47,9 +47,18 @@ class Case:
         return f"{self.shape.name}/{self.tokens}/{self.prompts}"
 
     @property
-    def gflop(self) -> float:
+    def gflop(self) -> int:
         """Arithmetic of one run at the paper's rule: what the progress bar counts."""
-        return needed(self.shape, self.tokens, self.prompts, PAPER[1], zero_is_node=True).gflop
+        return round(needed(self.shape, self.tokens, self.prompts, PAPER[1], zero_is_node=True).gflop)
+
+
+@dataclass(frozen=True)
+class Care:
+    """How much is run: of how many runs the median is taken, and on how many prompts the per-layer method is timed."""
+
+    runs: int
+    compared: int
+    quick: bool
 
 
 @dataclass
@@ -78,7 +87,7 @@ class Works:
         return run
 
     def deviation(self, rule: str) -> float:
-        """Largest difference from the reference's scores, relative to the largest of them, over the compared prompts."""
+        """Largest difference from the reference's scores, relative to the largest one, over the compared prompts."""
         pairs = zip(self.reference, self.found[rule], strict=False)
         return max(float(np.abs(s.matrix() - right).max() / np.abs(right).max()) for right, s in pairs)
 
@@ -87,15 +96,15 @@ class Works:
         return max(s.gap / float(np.abs(s.answered.probability - s.zeroed).max()) for s in self.found[rule])
 
 
-def run_case(case: Case, model: Model, runs: int, compared: int, bandwidth: float, quick: bool) -> Iterator[Timing]:
+def run_case(case: Case, model: Model, care: Care, bandwidth: float) -> Iterator[Timing]:
     """Time one case and yield a line for each rule."""
-    works = Works(model, random_queries(case.shape, case.tokens, case.prompts), min(compared, case.prompts))
+    works = Works(model, random_queries(case.shape, case.tokens, case.prompts), min(care.compared, case.prompts))
     # The first prompts of a model are slow: its fast ways are proved then.
     list(attribute_queries(model, works.queries[:1], steps=1))
-    bare = Bare(quick)
+    bare = Bare(care.quick)
     timed = {"bare": bare.run, "reference": works.run_reference}
     timed |= {rule: works.runner(rule, steps) for rule, steps in (PAPER, DEFAULT)}
-    seconds = {name: median(found) for name, found in interleaved(timed, runs).items()}
+    seconds = {name: median(found) for name, found in interleaved(timed, care.runs).items()}
     for rule, steps in (PAPER, DEFAULT):
         zero = 0.0 in rule_nodes(rule, steps)[0]
         reading = weight_bytes(case.shape, zero_is_node=zero) / bandwidth / seconds[rule]
@@ -123,16 +132,16 @@ def cases(quick: bool) -> list[Case]:
     return [Case(shape, t, p) for shape in (TINY if quick else FULL_SIZE) for p in counts for t in lengths]
 
 
-def run_cases(chosen: Sequence[Case], runs: int, compared: int, quick: bool) -> list[Timing]:
+def run_cases(chosen: Sequence[Case], care: Care) -> list[Timing]:
     """Time the cases, model by model."""
-    bandwidth = read_bandwidth(16 if quick else 512)
+    bandwidth = read_bandwidth(16 if care.quick else 512)
     timings: list[Timing] = []
-    with tqdm(total=round(sum(case.gflop for case in chosen), 3), unit="GFLOP", disable=quick) as bar:
+    with tqdm(total=sum(case.gflop for case in chosen), unit="GFLOP", disable=care.quick) as bar:
         for shape in dict.fromkeys(case.shape for case in chosen):
             model = random_model(shape)
             for case in (case for case in chosen if case.shape == shape):
                 bar.set_description(case.name)
-                timings += run_case(case, model, runs, compared, bandwidth, quick)
+                timings += run_case(case, model, care, bandwidth)
                 bar.update(case.gflop)
     return timings
 
@@ -158,7 +167,8 @@ def main(
     if unknown:
         raise typer.BadParameter(f"no case {min(unknown)!r}: cases are {', '.join(case.name for case in known)}")
     chosen = [case for case in known if not only or case.name in only]
-    outcome = Outcome.of(run_cases(chosen, 1 if quick else runs, reference_prompts, quick), 1 if quick else runs)
+    care = Care(1 if quick else runs, reference_prompts, quick)
+    outcome = Outcome.of(run_cases(chosen, care), care.runs)
     if memory:
         sizes = dict.fromkeys((case.shape, case.tokens) for case in chosen)
         outcome = outcome.with_memory(list(sizes)[:1] if quick else sizes, (8,) if quick else (8, 32, 128))

@@ -60,10 +60,9 @@ def _run_with(module: PreTrainedModel, batch: Tensor, place: int, down: nn.Modul
 
 
 def _down_projections(module: PreTrainedModel) -> list[nn.Module]:
-    if isinstance(module, BertForMaskedLM):
-        return [layer.output.dense for layer in module.bert.encoder.layer]
-    assert isinstance(module, GPT2LMHeadModel)
-    return [block.mlp.c_proj for block in module.transformer.h]
+    is_bert = isinstance(module, BertForMaskedLM)
+    path = "bert.encoder.layer.{}.output.dense" if is_bert else "transformer.h.{}.mlp.c_proj"
+    return [module.get_submodule(path.format(layer)) for layer in range(module.config.num_hidden_layers)]
 
 
 def _answer_logits(module: PreTrainedModel, batch: Tensor, place: int) -> Float[Tensor, "row token"]:

@@ -14,10 +14,10 @@ from typing import Annotated
 
 import torch
 import typer
-from measure import peak_memory
-from shapes import SHAPES, Shape, random_model, random_queries
 
+from measure import peak_memory
 from neuronatlas.knowledge.attribution import attribute_queries
+from shapes import SHAPES, Shape, random_model, random_queries
 
 __all__ = ["Peak", "peak_of"]
 

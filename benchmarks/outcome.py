@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+
 from measure import machine
 from memory import PART, Peak, peak_of
 from shapes import Shape
@@ -17,8 +18,8 @@ __all__ = ["Outcome", "Target", "Timing", "as_markdown", "table", "targets"]
 class Timing:
     """One case at one rule: seconds (medians), arithmetic needed, speed of the bare product, and the evidence.
 
-    `reference_seconds` is the per-layer method's time for all prompts, scaled from `compared` of them. `reading_share` is
-    the share of the time that reading the weights once a pass would take. `gap` and `deviation` are relative.
+    `reference_seconds` is the per-layer method's time for all prompts, scaled from `compared` of them. `reading_share`
+    is the share of the time that reading the weights once a pass would take. `gap` and `deviation` are relative.
     """
 
     model: str
@@ -178,13 +179,13 @@ def _notes(outcome: Outcome) -> str:
     speeds = [t.bare_gflops for t in outcome.timings]
     scaled = sorted({t.compared for t in outcome.timings if t.compared < t.prompts})
     notes = [
-        "Per layer: full re-runs layer by layer, prompt by prompt, at the 20 points of left-riemann, unpadded, with the output "
-        "head at the answer's place only. Here: `attribute_queries`, all of it.",
-        f"Of bare product: the arithmetic needed, over the time, over the speed of a bare float32 matrix product in the same "
-        f"run ({min(speeds):.0f} to {max(speeds):.0f} GFLOP/s). Weights: the share of the time that reading all weights once "
-        "a pass would take at the memory's measured speed.",
-        "Gap: the largest completeness gap of a layer, relative to the largest change of P(answer) that a layer explains. "
-        "Deviation: the largest difference from the per-layer method's scores, relative to the largest score.",
+        "Per layer: full re-runs layer by layer, prompt by prompt, at the 20 points of left-riemann, unpadded, with "
+        "the output head at the answer's place only. Here: `attribute_queries`, all of it.",
+        "Of bare product: the arithmetic needed, over the time, over the speed of a bare float32 matrix product in the "
+        f"same run ({min(speeds):.0f} to {max(speeds):.0f} GFLOP/s). Weights: the share of the time that reading all "
+        "weights once a pass would take at the memory's measured speed.",
+        "Gap: the largest completeness gap of a layer, relative to the largest change of P(answer) that a layer is to "
+        "explain. Deviation: the largest difference from the per-layer method's scores, relative to the largest score.",
     ]
     if scaled:
         counts = " or ".join(str(count) for count in scaled)
@@ -208,6 +209,7 @@ def _megabytes(count: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, padded so that it reads well as plain text too."""
     lines = [list(head), *map(list, rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]

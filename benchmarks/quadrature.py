@@ -21,14 +21,14 @@ import torch
 import transformers
 import typer
 from jaxtyping import Float
-from outcome import table
-from subjects import SUBJECTS, Choice, MissingSubject, Subject, tiny
 from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.quadrature import RULES, rule_nodes
 from neuronatlas.models.answers import Query, by_length
 from neuronatlas.models.gradients import path_gradients
 from neuronatlas.models.replay import Prompts
+from outcome import table
+from subjects import SUBJECTS, Choice, MissingSubjectError, Subject, tiny
 
 LEFT_STEPS = 20
 SHARE = 0.95
@@ -158,14 +158,14 @@ def main(
     transformers.utils.logging.disable_progress_bar()
     if threads:
         torch.set_num_threads(threads)
-    choices = SUBJECTS
+    choices: Sequence[Choice] = SUBJECTS
     if quick:
-        choices, midpoints, most_nodes = (Choice("tiny", tiny, prompts=3),), 40, 4
+        choices, midpoints, most_nodes = [Choice("tiny", tiny, prompts=3)], 40, 4
     studies, missing = [], {}
     for choice in choices:
         try:
             subject = choice.make(prompts or choice.prompts)
-        except MissingSubject as error:
+        except MissingSubjectError as error:
             missing[choice.name] = str(error)
             continue
         studies.append(study(subject, decides=choice.decides, midpoints=midpoints, most_nodes=most_nodes))

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from torch import nn
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -49,23 +50,39 @@ SHAPES = {shape.name: shape for shape in FULL_SIZE + TINY}
 
 def random_module(shape: Shape, attention: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
     """A transformers model of that shape with its usual random weights, none of which asks for gradients."""
-    kind = {"vocab_size": shape.vocabulary, "attn_implementation": attention}
+    make = _bert if shape.kind == "masked" else _gpt2
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module: PreTrainedModel
-        if shape.kind == "masked":
-            sizes = {
-                "hidden_size": shape.width,
-                "num_hidden_layers": shape.layers,
-                "num_attention_heads": shape.heads,
-                "intermediate_size": shape.ffn,
-            }
-            module = BertForMaskedLM(BertConfig(**kind, **sizes))
-        else:
-            sizes = {"n_embd": shape.width, "n_layer": shape.layers, "n_head": shape.heads, "n_inner": shape.ffn}
-            special = {"bos_token_id": None, "eos_token_id": None}
-            module = GPT2LMHeadModel(GPT2Config(**kind, **sizes, **special))
-    return module.to(dtype).eval().requires_grad_(False)
+        module = make(shape, attention)
+    nn.Module.to(module, dtype)
+    module.eval().requires_grad_(False)
+    return module
+
+
+def _bert(shape: Shape, attention: str) -> PreTrainedModel:
+    config = BertConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.ffn,
+    )
+    config._attn_implementation = attention
+    return BertForMaskedLM(config)
+
+
+def _gpt2(shape: Shape, attention: str) -> PreTrainedModel:
+    config = GPT2Config(
+        vocab_size=shape.vocabulary,
+        n_embd=shape.width,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        n_inner=shape.ffn,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    config._attn_implementation = attention
+    return GPT2LMHeadModel(config)
 
 
 def random_model(

@@ -13,22 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shapes import TINY, random_model, random_queries
 from transformers import BertForMaskedLM, BertTokenizer
 
 import neuronatlas as na
 from neuronatlas.knowledge.facts import split_prompt
 from neuronatlas.models.answers import Query, place_tokens, query
 from neuronatlas.readers import FactFileWarning
+from shapes import TINY, random_model, random_queries
 
-__all__ = ["SUBJECTS", "Choice", "MissingSubject", "Subject", "tiny"]
+__all__ = ["SUBJECTS", "Choice", "MissingSubjectError", "Subject", "tiny"]
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 # Every third of ParaRel's relations, in the order of their numbers.
 _RELATIONS = ("P19", "P30", "P39", "P103", "P127", "P140", "P178", "P279", "P413", "P495", "P937", "P1412")
 
 
-class MissingSubject(RuntimeError):
+class MissingSubjectError(RuntimeError):
     """A subject whose model or data are not on this machine."""
 
 
@@ -57,7 +57,7 @@ class Choice:
 def _folder(variable: str, name: str) -> Path:
     folder = Path(os.environ.get(variable, _SHARED / name))
     if not folder.is_dir():
-        raise MissingSubject(f"no folder {folder} (set {variable})")
+        raise MissingSubjectError(f"no folder {folder} (set {variable})")
     return folder
 
 
@@ -86,7 +86,7 @@ def pararel(name: str, count: int) -> Subject:
 def specimen(count: int) -> Subject:
     """The model that ships with the package."""
     if not (na.specimen_folder() / "config.json").exists():
-        raise MissingSubject(f"no specimen in {na.specimen_folder()}")
+        raise MissingSubjectError(f"no specimen in {na.specimen_folder()}")
     model = na.load(na.specimen_folder(), dtype="float64")
     asked = [(fact.relation, prompt, fact.answer) for fact in na.specimen_facts() for prompt in fact.prompts]
     return Subject("specimen", model, _drawn(model, asked, count))

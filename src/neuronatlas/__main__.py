@@ -2,4 +2,5 @@
 
 from neuronatlas.cli import app
 
-app(prog_name="neuronatlas")
+if __name__ == "__main__":
+    app(prog_name="neuronatlas")

@@ -215,12 +215,12 @@ def _sharing(located: pl.DataFrame) -> pl.DataFrame:
         key[0]: (str(group["relation"][0]), set(group.select("layer", "unit").iter_rows()))
         for key, group in located.group_by("fact", maintain_order=True)
     }
-    rows: list[dict[str, object]] = []
+    rows: list[tuple[str, str, int, float]] = []
     for fact, (relation, neurons) in sets.items():
         for other, (other_relation, others) in sets.items():
             if fact < other:
                 shared = len(neurons & others)
-                pair = {"relation_a": relation, "relation_b": other_relation, "mean_shared": shared}
-                rows.append(pair | {"mean_overlap": shared / len(neurons | others)})
-    frame = pl.DataFrame(rows).group_by("relation_a", "relation_b", maintain_order=True)
-    return frame.agg(n_pairs=pl.len(), mean_shared=pl.mean("mean_shared"), mean_overlap=pl.mean("mean_overlap"))
+                rows.append((relation, other_relation, shared, shared / len(neurons | others)))
+    columns = {"relation_a": pl.String, "relation_b": pl.String, "mean_shared": pl.Float64, "mean_overlap": pl.Float64}
+    pairs = pl.DataFrame(rows, schema=columns, orient="row").group_by("relation_a", "relation_b", maintain_order=True)
+    return pairs.agg(n_pairs=pl.len(), mean_shared=pl.mean("mean_shared"), mean_overlap=pl.mean("mean_overlap"))

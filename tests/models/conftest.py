@@ -1,6 +1,6 @@
 """Toy models of many architectures: random weights, a tiny tokenizer, and where their neurons are known to be."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,15 +167,6 @@ TOYS = {
 
 _TABLES = [name for name, toy in TOYS.items() if toy.table]
 _CAUSAL = [name for name, toy in TOYS.items() if "Masked" not in toy.model]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Toy models are too small for more, and a shared machine makes more slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,9 @@ def given_to(model: Model, path: str, ids: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("site", ["ffn", "attention"])
-def test_capture_gives_what_a_plain_hook_on_the_named_module_sees(site: str, model: Model, toy: Any, ids: Tensor) -> None:
+def test_capture_gives_what_a_plain_hook_on_the_named_module_sees(
+    site: str, model: Model, toy: Any, ids: Tensor
+) -> None:
     with torch.no_grad(), capture(model, site) as seen:
         model.logits(ids)
     path = toy.ffn_path if site == "ffn" else toy.attention_path
@@ -113,12 +115,11 @@ def test_capture_inside_an_intervention_sees_what_it_does(model_of: ModelOf, ids
 
 @pytest.mark.parametrize("layer", [3, -1])
 def test_a_layer_that_is_not_there_is_refused(layer: int, model_of: ModelOf) -> None:
-    with pytest.raises(InterventionError, match=f"no layer {layer}: site 'ffn' has layers 0 to 2"):
-        with capture(model_of("bert"), layers=[0, layer]):
-            pytest.fail("entered")
+    refused = pytest.raises(InterventionError, match=f"no layer {layer}: site 'ffn' has layers 0 to 2")
+    with refused, capture(model_of("bert"), layers=[0, layer]):
+        pytest.fail("entered")
 
 
 def test_a_site_that_is_not_there_is_refused(model_of: ModelOf) -> None:
-    with pytest.raises(SiteError, match="no site 'gate'"):
-        with capture(model_of("bert"), "gate"):
-            pytest.fail("entered")
+    with pytest.raises(SiteError, match="no site 'gate'"), capture(model_of("bert"), "gate"):
+        pytest.fail("entered")

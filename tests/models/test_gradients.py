@@ -57,7 +57,8 @@ def by_hand(model: Model, path: str, layer: int, prompts: Prompts, row: int) -> 
         handle = module.register_forward_pre_hook(hook)
         logits = model.module(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         handle.remove()
-        return logits[0, prompts.answer_positions[row]].softmax(0)[prompts.answers[row]]
+        found: Tensor = logits[0, prompts.answer_positions[row]].softmax(0)[prompts.answers[row]]
+        return found
 
     with torch.no_grad():
         probability(None)
@@ -95,7 +96,9 @@ def test_replay_gives_the_gradients_of_plain_reruns(model: Model, toy: Any, posi
         assert_same(path_gradients(model, prompts, NODES, WEIGHTS, way=FullReplay), plain)
 
 
-@pytest.mark.parametrize("nodes", [4, 30, 70], ids=["few rows", "more rows than the window", "more rows than positions"])
+@pytest.mark.parametrize(
+    "nodes", [4, 30, 70], ids=["few rows", "more rows than the window", "more rows than positions"]
+)
 def test_cached_replay_gives_the_gradients_of_plain_reruns(
     causal_architecture: str, nodes: int, model_of: ModelOf, toys: Any, ids: Tensor
 ) -> None:
@@ -127,11 +130,25 @@ def test_ways_agree_to_the_last_digits_in_float64(
     assert plain.gradients[0].dtype == torch.float64
 
 
+def test_gradients_are_as_exact_where_the_model_is_almost_sure(
+    module_of: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase, ids: Tensor
+) -> None:
+    places, answers = torch.tensor([3]), torch.tensor([30])
+    prompts = Prompts(ids[:1], places, places, answers)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        module: Any = module_of("bert")
+        with torch.no_grad():
+            module.cls.predictions.decoder.bias[30] = 14
+        found.append(path_gradients(load((module.to(dtype), tokenizer)), prompts, NODES, WEIGHTS))
+    certain = found[1].clean_logits.softmax(1)[0, 30]
+    assert 1e-5 < 1 - certain < 1e-3
+    assert largest_error(found[0].gradients, found[1].gradients) <= 1e-5
+
+
 @pytest.mark.parametrize("way", [Plain, FullReplay, CachedReplay])
 @pytest.mark.parametrize("budget", [1, 40, 150])
-def test_results_do_not_depend_on_the_budget(
-    way: type[Way], budget: int, model_of: ModelOf, ids: Tensor
-) -> None:
+def test_results_do_not_depend_on_the_budget(way: type[Way], budget: int, model_of: ModelOf, ids: Tensor) -> None:
     model = model_of("qwen2")
     prompts = prompts_for(model, ids[:, :9])
     whole = path_gradients(model, prompts, NODES, WEIGHTS, way=way)
@@ -155,7 +172,9 @@ def test_prompts_of_one_and_two_tokens_are_served(name: str, model_of: ModelOf) 
     for length in (1, 2):
         ids = torch.arange(20, 20 + length)[None]
         prompts = Prompts(ids, torch.tensor([length - 1]), torch.tensor([length - 1]), torch.tensor([30]))
-        assert_same(path_gradients(model, prompts, NODES, WEIGHTS), path_gradients(model, prompts, NODES, WEIGHTS, way=Plain))
+        assert_same(
+            path_gradients(model, prompts, NODES, WEIGHTS), path_gradients(model, prompts, NODES, WEIGHTS, way=Plain)
+        )
 
 
 def test_zeroed_is_the_probability_with_a_layer_suppressed(model_of: ModelOf, ids: Tensor) -> None:
@@ -194,7 +213,9 @@ def test_other_sites_are_served_by_plain_reruns(site: str, model_of: ModelOf, to
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
-def test_inside_an_intervention_the_changed_model_is_attributed(name: str, model_of: ModelOf, toys: Any, ids: Tensor) -> None:
+def test_inside_an_intervention_the_changed_model_is_attributed(
+    name: str, model_of: ModelOf, toys: Any, ids: Tensor
+) -> None:
     model = model_of(name)
     prompts = prompts_for(model, ids)
     undisturbed = path_gradients(model, prompts, NODES, WEIGHTS)
@@ -264,7 +285,9 @@ def test_cached_replay_refuses_prompts_whose_last_position_is_not_changed(
     assert choose_way(model, prompts).name == "replay"
 
 
-def test_the_head_at_one_place_gives_the_logits_of_the_whole_pass(model: Model, fingerprint: Fingerprint, ids: Tensor) -> None:
+def test_the_head_at_one_place_gives_the_logits_of_the_whole_pass(
+    model: Model, fingerprint: Fingerprint, ids: Tensor
+) -> None:
     before, places = fingerprint(model), torch.tensor([12, 5, 0])
     with torch.no_grad():
         whole = model.logits(ids)[torch.arange(3), places]

@@ -56,6 +56,7 @@ def changed_by_hand(
     return logits
 
 
+# Each changes the first layers of any toy, for three rows.
 INTERVENTIONS: dict[str, Intervene] = {
     "scale": lambda model: scale(model, some(model), 3.0),
     "scale at a position": lambda model: scale(model, some(model), -1.5, positions=2),
@@ -88,9 +89,13 @@ def test_the_model_is_bit_equal_when_the_body_raises(
 ) -> None:
     model = model_of(name)
     before, clean = fingerprint(model), run(model, ids)
-    with pytest.raises(KeyboardInterrupt), INTERVENTIONS[intervention](model):
+
+    def interrupted() -> None:
         run(model, ids)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), INTERVENTIONS[intervention](model):
+        interrupted()
     assert torch.equal(run(model, ids), clean)
     assert fingerprint(model) == before
 
@@ -178,17 +183,18 @@ def test_values_go_to_neurons_in_address_order(model_of: ModelOf, ids: Tensor) -
     assert [str(neuron) for neuron in neurons] == ["L0.U1", "L0.U40", "L1.U0", "L1.U47"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_setting_the_values_that_are_there_changes_nothing(
-    module_of: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase, ids: Tensor
+    dtype: torch.dtype, module_of: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase, ids: Tensor
 ) -> None:
-    for module in (module_of("bert"), module_of("bert").double()):
-        model = load((module, tokenizer))
-        with capture(model) as seen:
-            clean = run(model, ids[:1])
-        neurons = some(model)
-        values = torch.stack([seen[neuron.layer][0, 3, neuron.unit] for neuron in neurons])
-        with set_values(model, neurons, values, positions=3):
-            assert torch.equal(run(model, ids[:1]), clean)
+    module: Any = module_of("bert")
+    model = load((module.to(dtype), tokenizer))
+    with capture(model) as seen:
+        clean = run(model, ids[:1])
+    neurons = some(model)
+    values = torch.stack([seen[neuron.layer][0, 3, neuron.unit] for neuron in neurons])
+    with set_values(model, neurons, values, positions=3):
+        assert torch.equal(run(model, ids[:1]), clean)
 
 
 # Nesting.
@@ -270,18 +276,18 @@ def test_a_gain_that_is_not_finite_is_refused(gain: float, model_of: ModelOf, fi
     for intervene in (scale, amplify, set_values):
         with pytest.raises(InterventionError, match="finite"), intervene(model, some(model), gain):
             pytest.fail("entered")
-    with pytest.raises(InterventionError, match="finite"):
-        with set_values(model, some(model), torch.tensor([1.0, gain, 1.0, 1.0])):
-            pytest.fail("entered")
+    values = torch.tensor([1.0, gain, 1.0, 1.0])
+    with pytest.raises(InterventionError, match="finite"), set_values(model, some(model), values):
+        pytest.fail("entered")
     assert fingerprint(model) == before
 
 
 @pytest.mark.parametrize("count", [0, 3, 5])
 def test_values_that_are_not_one_a_neuron_are_refused(count: int, model_of: ModelOf) -> None:
     model = model_of("bert")
-    with pytest.raises(InterventionError, match=rf"\({count},\) values for 4 neurons"):
-        with set_values(model, some(model), torch.ones(count)):
-            pytest.fail("entered")
+    refused = pytest.raises(InterventionError, match=rf"\({count},\) values for 4 neurons")
+    with refused, set_values(model, some(model), torch.ones(count)):
+        pytest.fail("entered")
 
 
 @pytest.mark.parametrize("position", [13, -14, torch.tensor([0, 1, 13])])
@@ -291,9 +297,9 @@ def test_a_position_outside_the_prompt_is_refused(
 ) -> None:
     model = model_of(name)
     before, clean = fingerprint(model), run(model, ids)
-    with scale(model, some(model), 2.0, position):
-        with pytest.raises(InterventionError, match=r"position -?1\d is outside a prompt of 13 tokens"):
-            run(model, ids)
+    refused = pytest.raises(InterventionError, match=r"position -?1\d is outside a prompt of 13 tokens")
+    with scale(model, some(model), 2.0, position), refused:
+        run(model, ids)
     assert fingerprint(model) == before
     assert torch.equal(run(model, ids), clean)
 
@@ -301,9 +307,9 @@ def test_a_position_outside_the_prompt_is_refused(
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_positions_that_are_not_one_a_row_are_refused(count: int, model_of: ModelOf, ids: Tensor) -> None:
     model = model_of("bert")
-    with suppress(model, some(model), torch.zeros(count, dtype=torch.long)):
-        with pytest.raises(InterventionError, match=f"{count} positions for 3 rows"):
-            run(model, ids)
+    refused = pytest.raises(InterventionError, match=f"{count} positions for 3 rows")
+    with suppress(model, some(model), torch.zeros(count, dtype=torch.long)), refused:
+        run(model, ids)
 
 
 def test_neurons_of_another_model_site_or_state_are_refused(

@@ -42,7 +42,9 @@ def test_every_layer_of_every_site_is_proved(model: Model) -> None:
 
 def test_hidden_is_the_hidden_states_that_transformers_gives(model: Model, toy: Any, ids: Tensor) -> None:
     with torch.no_grad(), capture(model, "hidden") as seen:
-        given = model.module(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
+        given = model.module(
+            input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True
+        ).hidden_states
     # The last one of a model that normalises before its blocks is taken after its final normalisation.
     compared = toy.layers + 1 if toy.post_norm else toy.layers
     assert len(given) == len(seen) == toy.layers + 1
@@ -90,7 +92,7 @@ def test_a_planted_wrong_site_is_refused(
 ) -> None:
     model = model_of(name)
     before = fingerprint(model)
-    with pytest.raises(SiteError, match=r"site 'ffn'.*layer 0"):
+    with pytest.raises(SiteError, match=r"site 'ffn', layer [01] "):
         prove(model.module, Site("ffn", PLANTS[plant](model)), lambda: model.logits(model.probe_ids))
     assert fingerprint(model) == before
 
@@ -107,7 +109,7 @@ def test_neurons_that_move_nothing_are_refused(
 ) -> None:
     module = module_of("bert")
     with torch.no_grad():
-        module.get_submodule("bert.encoder.layer.1.output.dense").weight.zero_()
+        module.get_parameter("bert.encoder.layer.1.output.dense.weight").zero_()
     with pytest.raises(SiteError, match=r"layer 1 .*zeroing it does not change"):
         load((module, tokenizer))
 
@@ -125,13 +127,13 @@ def test_a_model_that_answers_differently_each_time_is_refused(
 # Models that are not understood, and say why.
 
 
-class Flat(transformers.BertPreTrainedModel):  # type: ignore[misc]
+class Flat(transformers.BertPreTrainedModel):
     """A language model without blocks."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
         self.words, self.out = nn.Embedding(config.vocab_size, 32), nn.Linear(32, config.vocab_size)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def get_input_embeddings(self) -> nn.Module:
         return self.words
@@ -151,14 +153,30 @@ def test_a_module_that_is_no_language_model_is_refused(tokenizer: PreTrainedToke
         load((toy, tokenizer))
 
 
-def test_a_model_without_feed_forward_neurons_says_so(tokenizer: PreTrainedTokenizerBase) -> None:
-    config = transformers.MambaConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2, state_size=4, pad_token_id=0)
+@pytest.mark.parametrize("architecture", ["Mamba", "Mixtral"])
+def test_a_model_without_one_feed_forward_projection_a_layer_says_so(
+    architecture: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    small = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48, "num_local_experts": 4}
+    config = getattr(transformers, f"{architecture}Config")(**small, **(heads if architecture == "Mixtral" else {}))
+    module = getattr(transformers, f"{architecture}ForCausalLM")(config)
     with pytest.raises(SiteError, match=r"no site 'ffn': layer 0 .*0 position-wise projections"):
-        load((transformers.MambaForCausalLM(config).eval(), tokenizer))
+        load((module, tokenizer))
+
+
+def test_a_block_that_adds_in_place_is_understood(tokenizer: PreTrainedTokenizerBase) -> None:
+    # Falcon adds its attention's output to what the down-projection returned, in the same memory.
+    sizes: dict[str, Any] = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = load((transformers.FalconForCausalLM(transformers.FalconConfig(**sizes)), tokenizer))
+    assert model.site("ffn").widths == (128, 128)
+    assert [point.path for point in model.site("ffn").points] == [
+        f"transformer.h.{n}.mlp.dense_4h_to_h" for n in (0, 1)
+    ]
 
 
 def test_a_site_by_an_unknown_name_is_refused(model_of: Callable[[str], Model]) -> None:
-    with pytest.raises(SiteError, match="no site 'nonsense'.*sites are ffn, attention, hidden"):
+    with pytest.raises(SiteError, match=r"no site 'nonsense'.*sites are ffn, attention, hidden"):
         model_of("bert").site("nonsense")
     with pytest.raises(SiteError, match="nonsense"):
         load((model_of("bert").module, model_of("bert").tokenizer), site="nonsense")

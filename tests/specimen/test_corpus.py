@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from neuronatlas.specimen.batches import encode_rows, epoch_batches, vocabulary_of
 from neuronatlas.specimen.compose import compositions
@@ -22,7 +22,7 @@ def rows() -> tuple[Row, ...]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(rows: tuple[Row, ...]) -> BertTokenizerFast:
+def tokenizer(rows: tuple[Row, ...]) -> BertTokenizer:
     return build_tokenizer(row.text for row in rows)
 
 
@@ -51,31 +51,31 @@ def test_all_kinds_of_rows_are_there(rows: tuple[Row, ...]) -> None:
     assert {row.kind for row in rows} == set(KINDS)
 
 
-def test_every_one_word_answer_is_one_token(tokenizer: BertTokenizerFast) -> None:
+def test_every_one_word_answer_is_one_token(tokenizer: BertTokenizer) -> None:
     assert len(tokenizer) <= VOCABULARY
     split = {f.answer for f in facts() if f.is_one_word and len(tokenizer.tokenize(f.answer)) != 1}
     assert not split
 
 
-def test_no_word_of_an_answer_is_split(tokenizer: BertTokenizerFast) -> None:
+def test_no_word_of_an_answer_is_split(tokenizer: BertTokenizer) -> None:
     pieces = {piece for fact in facts() for piece in tokenizer.tokenize(fact.answer)}
     assert not {piece for piece in pieces if piece.startswith("##") or piece == tokenizer.unk_token}
 
 
-def test_the_same_text_gives_the_same_tokenizer(rows: tuple[Row, ...], tokenizer: BertTokenizerFast) -> None:
+def test_the_same_text_gives_the_same_tokenizer(rows: tuple[Row, ...], tokenizer: BertTokenizer) -> None:
     assert build_tokenizer(row.text for row in rows).get_vocab() == tokenizer.get_vocab()
 
 
-def test_text_it_has_never_seen_has_no_unknown_token(tokenizer: BertTokenizerFast) -> None:
+def test_text_it_has_never_seen_has_no_unknown_token(tokenizer: BertTokenizer) -> None:
     assert tokenizer.unk_token not in tokenizer.tokenize("Überraschungen in Åre: “zyxw” – ¿qué coño? 3½ × €7…")
 
 
 def test_an_asked_row_hides_its_answer_and_nothing_of_its_subject(
-    rows: tuple[Row, ...], tokenizer: BertTokenizerFast
+    rows: tuple[Row, ...], tokenizer: BertTokenizer
 ) -> None:
     asked = [row for row in rows if row.kind == "fact"][::500]
     encoded = encode_rows(asked, tokenizer)
-    for group in encoded.values():
+    for group in encoded.by_length.values():
         for row, answer in zip(group.ids, group.answer, strict=True):
             written = tokenizer.decode(row[answer])
             assert written.replace(" ", "") in {r.asked.answer.replace(" ", "") for r in asked if r.asked}
@@ -83,7 +83,7 @@ def test_an_asked_row_hides_its_answer_and_nothing_of_its_subject(
 
 
 def test_batches_are_unpadded_masked_and_the_same_for_the_same_epoch(
-    rows: tuple[Row, ...], tokenizer: BertTokenizerFast
+    rows: tuple[Row, ...], tokenizer: BertTokenizer
 ) -> None:
     encoded, vocabulary = encode_rows(rows[::40], tokenizer), vocabulary_of(tokenizer)
     first = list(epoch_batches(encoded, vocabulary, SEED, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,13 @@ from hypothesis import strategies as st
 from neuronatlas.specimen.grammar import LABEL_KEYS, LANGUAGES, LabelledSentence, generate, to_conllu
 from neuronatlas.specimen.grammar.lexicon import LexiconError, read_lexicon, read_table
 
-SAMPLE = {language: list(generate(language, 1500, seed=11)) for language in LANGUAGES}
 languages = pytest.mark.parametrize("language", LANGUAGES)
 seeds = st.integers(min_value=-(2**40), max_value=2**40)
+
+
+@cache
+def _sample(language: str) -> tuple[LabelledSentence, ...]:
+    return tuple(generate(language, 3000, seed=11))
 
 
 def _rows(language: str, table: str) -> list[dict[str, str]]:
@@ -22,7 +27,7 @@ def _rows(language: str, table: str) -> list[dict[str, str]]:
 
 def _pairs(language: str, first: str, second: str) -> Iterator[tuple[LabelledSentence, int]]:
     """Every place where a word of one part of speech stands before one of another."""
-    for sentence in SAMPLE[language]:
+    for sentence in _sample(language):
         upos = sentence.labels["upos"]
         for place in range(len(upos) - 1):
             if (upos[place], upos[place + 1]) == (first, second):
@@ -66,7 +71,7 @@ def test_chunks_are_iob2(language: str, seed: int) -> None:
 
 @languages
 def test_sentences_differ_and_seeds_matter(language: str) -> None:
-    assert len({sentence.text for sentence in SAMPLE[language]}) == len(SAMPLE[language])
+    assert len({sentence.text for sentence in _sample(language)}) == len(_sample(language))
     assert [sentence.text for sentence in generate(language, 5, 1)] != [
         sentence.text for sentence in generate(language, 5, 2)
     ]
@@ -109,7 +114,7 @@ def test_english_subject_and_verb_agree() -> None:
 
 def test_english_chooses_a_or_an_by_the_next_letter() -> None:
     seen = set()
-    for sentence in SAMPLE["en"]:
+    for sentence in _sample("en"):
         for article, word in zip(sentence.words, sentence.words[1:], strict=False):
             if article.lower() in ("a", "an"):
                 seen.add(article.lower())
@@ -147,7 +152,7 @@ def test_german_articles_agree_with_their_noun_in_gender_number_and_case() -> No
 
 
 def test_german_verbs_stand_second_and_end_their_subordinate_clause() -> None:
-    for sentence in SAMPLE["de"]:
+    for sentence in _sample("de"):
         chunks, roles = sentence.labels["chunk"], sentence.labels["role"]
         if "advcl" in roles and "root" in roles:
             last = max(place for place, chunk in enumerate(chunks) if chunk != "O")
@@ -178,7 +183,7 @@ def test_spanish_determiners_and_adjectives_agree_with_their_noun() -> None:
 
 @pytest.mark.parametrize(("language", "pair"), [("de", "in dem"), ("de", "zu der"), ("es", "a el"), ("es", "de el")])
 def test_prepositions_and_articles_run_together(language: str, pair: str) -> None:
-    assert not [sentence.text for sentence in SAMPLE[language] if f" {pair} " in f" {sentence.text.lower()} "]
+    assert not [sentence.text for sentence in _sample(language) if f" {pair} " in f" {sentence.text.lower()} "]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +201,7 @@ def test_prepositions_and_articles_run_together(language: str, pair: str) -> Non
 def test_some_words_need_their_context_to_be_told_apart(language: str, word: str, readings: set[str]) -> None:
     found = {
         sentence.labels["upos"][place]
-        for sentence in generate(language, 5000, seed=3)
+        for sentence in _sample(language)
         for place, form in enumerate(sentence.words)
         if form == word
     }
@@ -205,14 +210,14 @@ def test_some_words_need_their_context_to_be_told_apart(language: str, word: str
 
 def test_suffixes_are_endings_of_their_words_in_english_and_german() -> None:
     for language in ("en", "de"):
-        for sentence in SAMPLE[language]:
+        for sentence in _sample(language):
             for word, suffix in zip(sentence.words, sentence.labels["suffix"], strict=True):
                 assert suffix == "_" or word.endswith(suffix[1:]), (word, suffix)
 
 
 @languages
 def test_conllu_keeps_words_labels_and_text(language: str) -> None:
-    sentences = SAMPLE[language][:50]
+    sentences = _sample(language)[:50]
     blocks = to_conllu(sentences).strip().split("\n\n")
     assert len(blocks) == len(sentences)
     for block, sentence in zip(blocks, sentences, strict=True):

@@ -80,11 +80,9 @@ def test_a_broken_line_names_file_and_line(
         list(world._facts_of("peaks"))
 
 
-def test_a_template_without_an_answer_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_template_without_an_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "peaks.tsv"
     path.write_text("language\theld_out\ttemplate\nen\t0\tThe top of {subject}.\n", encoding="utf-8")
     monkeypatch.setattr(world, "_table", lambda folder, relation: path)
-    with pytest.raises(world.WorldError, match="peaks.tsv:2"):
+    with pytest.raises(world.WorldError, match=r"peaks\.tsv:2"):
         list(world._templates_of("peaks"))

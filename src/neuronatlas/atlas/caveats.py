@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from neuronatlas.atlas.findings import KNOWN, Tables, beyond_random, ends, verb
-from neuronatlas.atlas.wording import count, listed, percent
+from neuronatlas.atlas.findings import KNOWN, Tables, beyond_random, doing, ends
+from neuronatlas.atlas.wording import count, listed, percent, sentence
 
 __all__ = ["FEW_FACTS", "LARGE_GAP", "SATURATED", "caveats"]
 
@@ -35,7 +35,7 @@ def _not_beyond_random(tables: Tables) -> str:
         compared, beyond = beyond_random(tables["summary"], gain)
         if rest := [name for name in compared if name not in beyond]:
             where = f"{len(rest)} of {count(len(compared), 'relation')} ({listed(rest)})"
-            texts.append(f"{verb(gain)} does not go clearly beyond random neurons in {where}.")
+            texts.append(f"{sentence(doing(gain))} is not clearly beyond random neurons in {where}.")
     return " ".join(texts)
 
 

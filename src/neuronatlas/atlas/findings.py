@@ -7,13 +7,14 @@ from statistics import median
 import polars as pl
 
 from neuronatlas.atlas.plots import main_rule, mean_shared, overall
-from neuronatlas.atlas.wording import Effect, count, number, percent
+from neuronatlas.atlas.wording import Effect, count, number, percent, sentence
 
 __all__ = [
     "KNOWN",
     "Headline",
     "Tables",
     "beyond_random",
+    "doing",
     "effect",
     "ends",
     "facts_sentence",
@@ -23,7 +24,7 @@ __all__ = [
     "neurons_sentence",
     "relations_sentence",
     "sharing_sentence",
-    "verb",
+    "top_neuron_sentence",
 ]
 
 Tables = Mapping[str, pl.DataFrame]
@@ -45,13 +46,15 @@ def ends(summary: pl.DataFrame) -> list[float]:
     return [gain for gain in dict.fromkeys([*gains[:1], *gains[-1:]]) if gain != 1]
 
 
-def verb(gain: float) -> str:
-    """What a gain does, as the first word of a sentence.
+def doing(gain: float, what: str = "") -> str:
+    """What a gain does to `what`, in the middle of a sentence.
 
-    >>> verb(0), verb(2), verb(0.5)
-    ('Suppressing', 'Amplifying', 'Scaling by 0.5')
+    >>> doing(0, "them"), doing(0.5, "them"), doing(2)
+    ('suppressing them', 'scaling them by 0.5', 'amplifying')
     """
-    return {0.0: "Suppressing", 2.0: "Amplifying"}.get(gain, f"Scaling by {gain:g}")
+    names = {0.0: ("suppressing", ""), 2.0: ("amplifying", "")}
+    before, after = names.get(gain, ("scaling", f"by {gain:g}"))
+    return " ".join(filter(None, (before, what, after)))
 
 
 def effect(summary: pl.DataFrame, condition: str, gain: float, relation: str | None = None) -> Effect | None:
@@ -71,15 +74,17 @@ def headline(summary: pl.DataFrame) -> Headline:
     if not measured:
         return Headline("The effect of these neurons on the answers was not measured.", "")
     (first, change), *others = measured
-    statement = f"{verb(first)} the neurons of a fact moves P(answer) by {change}"
-    statement += "".join(f"; {verb(gain).lower()} them moves it by {other}" for gain, other in others)
-    return Headline(f"{statement}.", _verdict(first, change, effect(summary, "random", first)))
+    statement = f"{doing(first, 'the neurons of a fact')} moves P(answer) by {change}"
+    statement += "".join(f"; {doing(gain, 'them')} moves it by {other}" for gain, other in others)
+    return Headline(sentence(f"{statement}."), _verdict(first, change, effect(summary, "random", first)))
 
 
 def _verdict(gain: float, located: Effect, random: Effect | None) -> str:
     if random is None:
         return "There is no control to compare with."
-    control = f"{verb(gain)} as many random neurons of the same layers moves P(answer) by {random}"
+    control = sentence(f"{doing(gain, 'as many random neurons of the same layers')} moves P(answer) by {random}")
+    if not located.has_interval:
+        return f"{control}. There are too few facts for an interval, so this may be chance."
     if _stronger(gain, located, random):
         return f"{control}: the effect is that of the located neurons, not of changing any few."
     return f"{control}: the intervals are not apart, so this run does not show that the located neurons matter."
@@ -95,7 +100,7 @@ def beyond_random(summary: pl.DataFrame, gain: float) -> tuple[list[str], list[s
     compared, beyond = [], []
     for name in summary.filter(pl.col("relation") != "all")["relation"].unique().sort():
         located, random = (effect(summary, condition, gain, name) for condition in ("located", "random"))
-        if located and random:
+        if located and random and located.has_interval:
             compared.append(name)
             beyond += [name] if _stronger(gain, located, random) else []
     return compared, beyond
@@ -142,23 +147,35 @@ def sharing_sentence(sharing: pl.DataFrame) -> str:
     (n_within, one), (n_between, two) = mean_shared(sharing.filter(within)), mean_shared(sharing.filter(~within))
     parts = [f"two facts of one relation share {number(one, 2)} neurons on average"] if n_within else []
     parts += [f"two facts of different relations share {number(two, 2)}"] if n_between else []
-    text = ", ".join(parts) or "there are no two facts to compare"
-    return text[0].upper() + text[1:] + "."
+    return sentence((", ".join(parts) or "there are no two facts to compare") + ".")
 
 
 def relations_sentence(summary: pl.DataFrame) -> str:
     """How the effect holds on prompts that were not used, and in how many relations it is beyond the control."""
-    texts = []
+    held, apart = [], []
     for gain in ends(summary):
-        doing = verb(gain)
-        if held := effect(summary, "held-out", gain):
-            by = f"{doing.lower()} moves P(answer) by {held}"
-            texts.append(f"On prompts that were not used to find the neurons, {by}.")
+        if found := effect(summary, "held-out", gain):
+            held.append(f"{doing(gain)} moves P(answer) by {found}")
         compared, beyond = beyond_random(summary, gain)
         if compared:
-            where = f"in {len(beyond)} of {count(len(compared), 'relation')}"
-            texts.append(f"{doing} goes beyond random neurons, with intervals apart, {where}.")
+            apart.append(f"{doing(gain)} in {len(beyond)} of {count(len(compared), 'relation')}")
+    texts = [f"On prompts that were not used to find the neurons, {' and '.join(held)}."] if held else []
+    texts += (
+        [f"The effect is beyond that of random neurons, intervals apart, for {' and '.join(apart)}."] if apart else []
+    )
     return " ".join(texts)
+
+
+def top_neuron_sentence(tables: Tables) -> str:
+    """Which neuron belongs to the most facts."""
+    neurons = tables["neurons"].filter(pl.col("rule") == main_rule(tables["neurons"]), pl.col("fold") == "all")
+    if neurons.is_empty():
+        return "No knowledge neurons were found."
+    facts = neurons.group_by("layer", "unit").agg(pl.len())
+    layer, unit, most = facts.sort("len", "layer", "unit", descending=[True, False, False]).row(0)
+    once = percent(facts.filter(len=1).height / facts.height)
+    text = f"L{layer}.U{unit} belongs to the most facts, {most:,}. All facts together have"
+    return f"{text} {count(facts.height, 'different neuron')}; {once} belong to one fact only."
 
 
 def facts_sentence(facts: pl.DataFrame) -> str:

@@ -9,8 +9,8 @@ import polars as pl
 
 from neuronatlas.atlas.findings import KNOWN, Tables, effect, ends
 from neuronatlas.atlas.plots import main_rule
-from neuronatlas.atlas.style import CONDITIONS, gain_label
-from neuronatlas.atlas.wording import number, percent
+from neuronatlas.atlas.style import gain_label, gain_name
+from neuronatlas.atlas.wording import Effect, number, percent
 
 __all__ = ["Listing", "fact_listing", "flattened", "neuron_listing", "relation_listing", "top_neurons"]
 
@@ -136,14 +136,23 @@ def relation_listing(tables: Tables) -> Listing:
             percent(share_known.get(row["relation"])),
             number(row["p_mean"], 2),
             number(row["mean_neurons"], 1),
-            f"{number(row['share_threshold'], 2)} ({row['tuned']})",
-            *[str(effect(summary, condition, gain, row["relation"]) or "") for condition, gain in shown],
+            number(row["share_threshold"], 2) + ("\N{DAGGER}" if row["tuned"] == "not reached" else ""),
+            *[_change(effect(summary, condition, gain, row["relation"])) for condition, gain in shown],
         ]
         for row in tables["relations"].sort("relation").iter_rows(named=True)
     ]
-    headings = ["Relation", "Facts", "Prompts", "Known", "P(answer)", "Neurons per fact", "Share threshold"]
-    headings += [f"{CONDITIONS[condition].name}, {gain_label(gain)}" for condition, gain in shown]
-    return Listing(headings, [False, *[True] * 5, False, *[True for _ in shown]], rows)
+    headings = ["Relation", "Facts", "Prompts", "Known", "P(answer)", "Neurons", "Share threshold"]
+    headings += [_heading(condition, gain) for condition, gain in shown]
+    return Listing(headings, [False, *[True] * (len(headings) - 1)], rows)
+
+
+def _change(found: Effect | None) -> str:
+    return str(found).replace("\N{NO-BREAK SPACE}%", "") if found else ""
+
+
+def _heading(condition: str, gain: float) -> str:
+    text = {"located": gain_name(gain).capitalize(), "held-out": "held-out", "random": "random"}
+    return f"{text[condition]}, %"
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ __all__ = [
 
 _MOST_NEURONS = 15  # facts with more share the last bar
 _MOST_CELL_LABELS = 14
-_MOST_LAYER_TICKS = 24
+_MOST_LAYER_TICKS = 16
 _LONGEST_NAME = 28
 
 
@@ -56,17 +56,13 @@ LOG_ODDS = Measure("log_odds_change", "log_odds_low", "log_odds_high", "Change o
 def layer_histogram(layers: pl.DataFrame) -> Any:
     """Bars: the share of knowledge neurons that each layer holds (%), against the activation baseline's."""
     figure = _figure(340)
-    counts = layers.filter(pl.col("relation") != "all").group_by("rule", "layer").agg(pl.sum("n")).sort("layer")
+    counts = layers.filter(pl.col("relation") != "all").group_by("rule", "layer").agg(pl.sum("n"))
+    levels = list(range(1 + max(counts["layer"], default=-1)))
     for look, group in _by_rule(counts):
-        figure.add_bar(
-            x=group["layer"].to_list(),
-            y=(group["n"] / max(sum(group["n"]), 1) * 100).to_list(),
-            customdata=group["n"].to_list(),
-            name=look.name,
-            marker_color=look.colour,
-            hovertemplate="layer %{x}: %{y:.1f} % (%{customdata:,})",
-        )
-    _layer_axis(figure, counts["layer"].n_unique())
+        found = dict(group.select("layer", "n").iter_rows())
+        _add_bars(figure, look, look.name, levels, [found.get(layer, 0) for layer in levels])
+    figure.update_traces(hovertemplate="layer %{x}: %{y:.1f} % (%{customdata:,})")
+    _layer_axis(figure, len(levels))
     return _value_axis(figure, "y", "Share of the rule's neurons (%)")
 
 
@@ -93,43 +89,37 @@ def neurons_per_fact(facts: pl.DataFrame, neurons: pl.DataFrame) -> Any:
     counted = facts.select("fact").join(neurons.select(pl.col("rule").unique().sort()), how="cross")
     found = neurons.filter(fold="all").group_by("fact", "rule").agg(n=pl.len())
     counted = counted.join(found, on=["fact", "rule"], how="left").with_columns(pl.col("n").fill_null(0))
+    ticks = list(range(1 + min(_MOST_NEURONS, max(counted["n"], default=0))))
     for look, group in _by_rule(counted):
-        bars = group["n"].clip(upper_bound=_MOST_NEURONS).value_counts().sort("n")
-        figure.add_bar(
-            x=bars["n"].to_list(),
-            y=(bars["count"] / max(group.height, 1) * 100).to_list(),
-            customdata=bars["count"].to_list(),
-            name=f"{look.name} (mean {sum(group['n']) / max(group.height, 1):.1f})",
-            marker_color=look.colour,
-            hovertemplate="%{x} neurons: %{y:.1f} % of facts (%{customdata:,})<extra></extra>",
-        )
-    ticks = list(range(_MOST_NEURONS + 1))
-    labels = [*map(str, ticks[:-1]), f"≥ {_MOST_NEURONS}"]
-    highest = min(_MOST_NEURONS, max(counted["n"], default=0))
-    figure.update_xaxes(title_text="Neurons of a fact", tickvals=ticks, ticktext=labels, range=[-0.6, highest + 0.6])
+        n = group["n"].clip(upper_bound=_MOST_NEURONS).to_list()
+        name = f"{look.name} (mean {sum(group['n']) / max(group.height, 1):.1f})"
+        _add_bars(figure, look, name, ticks, [n.count(tick) for tick in ticks])
+    figure.update_traces(hovertemplate="%{x} neurons: %{y:.1f} % of facts (%{customdata:,})<extra></extra>")
+    labels = [f"≥ {tick}" if tick == _MOST_NEURONS else str(tick) for tick in ticks]
+    figure.update_xaxes(title_text="Neurons of a fact", tickvals=ticks, ticktext=labels)
     return _value_axis(figure, "y", "Share of facts (%)")
 
 
 def sharing_bars(sharing: pl.DataFrame) -> Any:
     """Bars: how many neurons two facts share on average, within one relation and between two."""
-    figure = _figure(150)
+    figure = _figure(340)
     within = pl.col("relation_a") == pl.col("relation_b")
-    for name, pairs in (("two relations", sharing.filter(~within)), ("one relation", sharing.filter(within))):
+    for name, pairs in (("one relation", sharing.filter(within)), ("two relations", sharing.filter(~within))):
         total, mean = mean_shared(pairs)
         if total == 0:
             continue
         figure.add_bar(
-            x=[mean],
-            y=[f"Two facts of {name}"],
-            orientation="h",
+            x=[f"Two facts of<br>{name}"],
+            y=[mean],
+            width=0.45,
             marker_color=LOCATED.colour,
             text=[f"{mean:.2f}"],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate=f"%{{x:.3f}} neurons, mean of {total:,} pairs<extra></extra>",
+            hovertemplate=f"%{{y:.3f}} neurons, mean of {total:,} pairs<extra></extra>",
         )
     figure.update_layout(showlegend=False)
-    return _value_axis(figure, "x", "Neurons that two facts share (mean)")
+    return _value_axis(figure, "y", "Neurons that two facts share (mean)")
 
 
 def sharing_heatmap(sharing: pl.DataFrame) -> Any:
@@ -155,14 +145,14 @@ def effects_overview(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> A
     """Dots with whiskers: what the lowest and the highest gain do under each condition, over all relations."""
     rows = overall(summary)
     names = [name for name in reversed(CONDITIONS) if name in rows["condition"]]
-    figure = _figure(80 + 42 * len(names))
+    figure = _figure(100 + 40 * len(names))
     gains = rows["gain"].unique().sort().to_list()
     for gain, look in zip(dict.fromkeys([*gains[:1], *gains[-1:]]), (LOCATED, ACTIVATION), strict=False):
         group = rows.filter(gain=gain)
         places = {f"{CONDITIONS[name].name}, {gain_label(gain)}": names.index(name) for name in group["condition"]}
         shape = "circle" if look is LOCATED else "diamond"
         _dots(figure, Look(gain_label(gain).capitalize(), look.colour, shape, 10), group, measure, places)
-    labels = [CONDITIONS[name].name.replace(" (", "<br>(") for name in names]
+    labels = [CONDITIONS[name].name for name in names]
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=labels, range=[-0.6, len(names) - 0.4])
     return _value_axis(figure, "x", measure.title, zeroline=True)
 
@@ -172,7 +162,7 @@ def effects_by_relation(summary: pl.DataFrame, gain: float, measure: Measure = P
     rows = summary.filter(pl.col("relation") != "all", pl.col("gain") == gain)
     located = rows.filter(condition="located").sort(measure.value, "relation", descending=gain < 1)
     names = located["relation"].to_list()
-    figure = _figure(120 + 32 * len(names))
+    figure = _figure(150 + 32 * len(names))
     present = [name for name in CONDITIONS if name in rows["condition"]]
     for place, condition in enumerate(present):
         group = rows.filter(pl.col("condition") == condition, pl.col("relation").is_in(names))
@@ -181,7 +171,7 @@ def effects_by_relation(summary: pl.DataFrame, gain: float, measure: Measure = P
         _dots(figure, CONDITIONS[condition], group, measure, places)
     for row in range(1, len(names)):
         figure.add_hline(y=row - 0.5, line_width=0.5, line_color="rgba(128,128,128,0.3)")
-    figure.update_yaxes(**_ticks(names), range=[-0.5, len(names) - 0.5])
+    figure.update_yaxes(**_ticks(names), range=[-0.6, len(names) - 0.4])
     return _value_axis(figure, "x", measure.title, zeroline=True)
 
 
@@ -253,8 +243,16 @@ def _value_axis(figure: Any, axis: str, title: str, *, zeroline: bool = False) -
     return figure
 
 
+def _add_bars(figure: Any, look: Look, name: str, places: Sequence[int], counts: Sequence[int]) -> None:
+    """Add a rule's bars: each count as a percentage of their sum."""
+    total = max(sum(counts), 1)
+    heights = [100 * count / total for count in counts]
+    figure.add_bar(x=list(places), y=heights, customdata=list(counts), name=name, marker_color=look.colour)
+
+
 def _layer_axis(figure: Any, levels: int) -> None:
-    figure.update_xaxes(title_text="Layer (0 is the lowest)", dtick=1 if levels <= _MOST_LAYER_TICKS else None)
+    dtick = 1 if levels <= _MOST_LAYER_TICKS else None
+    figure.update_xaxes(title_text="Layer (0 is the lowest)", dtick=dtick, tickangle=0)
 
 
 def _by_rule(frame: pl.DataFrame) -> list[tuple[Look, pl.DataFrame]]:

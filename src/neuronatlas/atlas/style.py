@@ -1,7 +1,7 @@
 """How every figure looks: two templates, for light and dark pages, and one look for each condition.
 
-The colours are of the Okabe and Ito set, told apart under every common colour blindness; those taken here also have
-a contrast of at least 3 to 1 against both a white and a nearly black page. Symbols differ as well as colours.
+The colours are of the Okabe and Ito set, told apart under every common colour blindness, and have a contrast of at
+least 3 to 1 against a white page; `DARK_COLOURS` are their lighter likes. Symbols differ as well as colours.
 """
 
 from dataclasses import dataclass
@@ -9,10 +9,23 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-__all__ = ["ACTIVATION", "CONDITIONS", "DARK", "FAMILY", "LIGHT", "LOCATED", "Look", "download_config", "gain_label"]
+__all__ = [
+    "ACTIVATION",
+    "CONDITIONS",
+    "DARK",
+    "DARK_COLOURS",
+    "FAMILY",
+    "LIGHT",
+    "LOCATED",
+    "Look",
+    "download_config",
+    "gain_label",
+    "gain_name",
+]
 
 FAMILY = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 _BLUE, _VERMILION, _GREEN, _PURPLE, _GREY = "#0072b2", "#d55e00", "#009e73", "#c0699a", "#808080"
+DARK_COLOURS = {_BLUE: "#4ba3de", _VERMILION: "#f0863f", _GREEN: "#2fbf95", _PURPLE: "#dd8fbb", _GREY: "#a0a6ad"}
 
 
 @dataclass(frozen=True)
@@ -29,11 +42,11 @@ LOCATED = Look("Knowledge neurons", _BLUE, "circle", 10)
 ACTIVATION = Look("Activation baseline", _VERMILION, "square")
 CONDITIONS = {
     "located": LOCATED,
-    "held-out": Look("Knowledge neurons (held-out prompts)", _BLUE, "circle-open", 9),
+    "held-out": Look("On held-out prompts", _BLUE, "circle-open", 9),
     "activation": ACTIVATION,
-    "random": Look("Random neurons (same layers)", _GREY, "diamond"),
-    "matched": Look("Random neurons (same activation)", _GREEN, "triangle-up"),
-    "other-relation": Look("Neurons of another relation", _PURPLE, "triangle-down"),
+    "random": Look("Random, same layers", _GREY, "diamond"),
+    "matched": Look("Random, as active", _GREEN, "triangle-up"),
+    "other-relation": Look("Of another relation", _PURPLE, "triangle-down"),
 }
 
 
@@ -60,7 +73,7 @@ def _template(ink: str, soft: str, grid: str, page: str, ramp: list[str]) -> Any
         "xpad": 12,
         "ypad": 0,
         "tickfont": {"color": soft},
-        "title": {"font": {"color": ink}},
+        "title": {"font": {"color": ink, "size": 12}},
     }
     layout = {
         "font": {"family": FAMILY, "size": 13, "color": ink},
@@ -70,7 +83,7 @@ def _template(ink: str, soft: str, grid: str, page: str, ramp: list[str]) -> Any
         "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
         "xaxis": axis,
         "yaxis": axis,
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 13}},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
         "hoverlabel": {"bgcolor": page, "bordercolor": soft, "font": {"family": FAMILY, "color": ink}},
         "colorscale": {"sequential": [[index / (len(ramp) - 1), colour] for index, colour in enumerate(ramp)]},
         "barcornerradius": 2,
@@ -81,7 +94,7 @@ def _template(ink: str, soft: str, grid: str, page: str, ramp: list[str]) -> Any
 
 
 LIGHT = _template("#1b2430", "#5b6675", "#e6e9ee", "#ffffff", ["#f2f5f9", "#c3daec", "#7fb2d9", "#3585bd", "#0b4f86"])
-DARK = _template("#e8ecf1", "#9aa5b4", "#2a323d", "#161b22", ["#1b2430", "#173f63", "#1c6aa3", "#57a3d9", "#c7e3f7"])
+DARK = _template("#e8ecf1", "#9aa5b4", "#2a323d", "#12171e", ["#1b2430", "#1d3c59", "#235985", "#2e72a8", "#3d8ac4"])
 
 
 def download_config(name: str) -> dict[str, Any]:
@@ -98,12 +111,16 @@ def download_config(name: str) -> dict[str, Any]:
     }
 
 
-def gain_label(gain: float) -> str:
-    """What multiplying the neurons by `gain` is called in a legend or a heading.
+def gain_name(gain: float) -> str:
+    """What neurons multiplied by `gain` are called.
 
-    >>> gain_label(0).split(" (")[0], gain_label(2).split(" (")[0]
+    >>> gain_name(0), gain_name(2)
     ('suppressed', 'amplified')
     """
-    factor = f"\N{MULTIPLICATION SIGN} {gain:g}"
-    names = {0.0: "suppressed", 2.0: "amplified"}
-    return f"{names[gain]} ({factor})" if gain in names else factor
+    return {0.0: "suppressed", 2.0: "amplified"}.get(gain) or f"\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{gain:g}"
+
+
+def gain_label(gain: float) -> str:
+    """The same with the factor beside it, for a legend or a heading."""
+    factor = f"\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{gain:g}"
+    return factor if gain_name(gain) == factor else f"{gain_name(gain)} ({factor})"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Effect", "count", "listed", "number", "percent"]
+__all__ = ["Effect", "count", "listed", "number", "percent", "sentence"]
 
 _MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -12,10 +12,14 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Effect:
-    """A change and its 95 % interval, as fractions: -0.31 is 31 % less.
+    """A change and its 95 % interval, as fractions: -0.31 is 31 % less. It always shows its sign.
+
+    Where the interval has no width, as with one fact, there is none to show.
 
     >>> str(Effect(-0.312, -0.354, -0.271)).replace(_MINUS, "-").replace(_SPACE, " ")
     '-31 % [-35, -27]'
+    >>> str(Effect(0.042, -0.001, 0.085)).replace(_MINUS, "-").replace(_SPACE, " ")
+    '+4.2 % [-0.1, +8.5]'
     """
 
     value: float
@@ -23,18 +27,28 @@ class Effect:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.size} {self.interval}"
+        return f"{self.size} {self.interval}".strip()
 
     @property
     def size(self) -> str:
         """The change alone, such as -31 %."""
-        return percent(self.value, self._digits)
+        return f"{self._signed(self.value)}{_SPACE}%"
 
     @property
     def interval(self) -> str:
-        """The interval alone, such as [-35, -27]."""
-        low, high = (number(end * 100, self._digits) for end in (self.low, self.high))
-        return f"[{low}, {high}]"
+        """The interval alone, such as [-35, -27], or nothing."""
+        if not self.has_interval:
+            return ""
+        return f"[{self._signed(self.low)},{_SPACE}{self._signed(self.high)}]"
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there were enough facts for an interval."""
+        return self.low < self.high
+
+    def _signed(self, fraction: float) -> str:
+        text = number(fraction * 100, self._digits)
+        return f"+{text}" if round(fraction * 100, self._digits) > 0 else text
 
     @property
     def _digits(self) -> int:
@@ -81,3 +95,12 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def sentence(text: str) -> str:
+    """The text with a capital first letter.
+
+    >>> sentence("suppressing PARIS.")
+    'Suppressing PARIS.'
+    """
+    return text[:1].upper() + text[1:]

@@ -36,8 +36,8 @@ from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.models import Model
 from neuronatlas.studies.demo import FACTS_PER_RELATION, demo_facts
-from neuronatlas.studies.findings import findings_of, worked_example
 from neuronatlas.studies.knowledge_atlas import build_atlas
+from neuronatlas.studies.overview import overview_of, worked_example
 from neuronatlas.studies.settings import LocateSettings
 
 __all__ = ["demo", "info", "locate", "report"]
@@ -63,16 +63,16 @@ def demo(
     atlas = _build(model, selected, output, LocateSettings())
     out, layers = console(), model.site().widths
     out.print(
-        f"\nA small language model of {len(layers)} layers with {layers[0]:,} feed-forward neurons each was asked for facts "
-        "in many wordings. For each fact the few neurons were found that make the right answer likely in most of its "
-        "wordings. Then these were switched off (times 0) or doubled (times 2), and so were others, for comparison.\n"
+        f"\nA small language model of {len(layers)} layers with {layers[0]:,} feed-forward neurons each was asked for "
+        "facts in many wordings. For each fact the few neurons were found that make the right answer likely in most of "
+        "its wordings. Then these, and others to compare with, were switched off (suppressed) or doubled (amplified).\n"
     )
-    show.show_findings(out, findings_of(atlas))
+    show.show_findings(out, atlas)
     example = worked_example(model, atlas, selected)
     if example is not None:
         out.print()
         show.show_example(out, example, output)
-    out.print(f"\nThe report, with pictures: {write_report(atlas)}", soft_wrap=True)
+    out.print(f"\nThe report, with pictures: {write_report(output)}", soft_wrap=True)
 
 
 def locate(
@@ -137,12 +137,12 @@ def locate(
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     selected = open_facts(facts, loaded, as_names(relations), limit)
     atlas = _build(loaded, selected, output, settings)
-    path, found = write_report(atlas), findings_of(atlas)
+    path = write_report(output)
     if as_json:
-        print_json({"atlas": str(output), "report": str(path), "findings": asdict(found)})
+        print_json({"atlas": str(output), "report": str(path), "overview": asdict(overview_of(atlas))})
         return
     out = console()
-    show.show_findings(out, found)
+    show.show_findings(out, atlas)
     out.print(f"\nThe report, with pictures: {path}", soft_wrap=True)
 
 
@@ -159,7 +159,7 @@ def report(folder: AtlasFolder) -> None:
 
     Prints the path of report.html, which needs no network and no other file.
     """
-    typer.echo(str(write_report(Atlas.open(folder))))
+    typer.echo(str(write_report(folder)))
 
 
 def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
@@ -171,17 +171,17 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
     """
     atlas = Atlas.open(folder)
     rows = {name: atlas.table(name).height for name in atlas.tables}
-    found = findings_of(atlas) if atlas.state == "complete" else None
+    finished = atlas.state == "complete"
     if as_json:
-        print_json(atlas.meta | {"tables": rows, "findings": None if found is None else asdict(found)})
+        print_json(atlas.meta | {"tables": rows, "overview": asdict(overview_of(atlas)) if finished else None})
         return
     out, meta = console(), atlas.meta
     out.print(show.table_of(("atlas", str(folder)), _described(meta), left=2))
     out.print(show.table_of(("table", "rows"), [(name, f"{count:,}") for name, count in rows.items()]))
-    if found is None:
-        out.print("Not finished: run the command above again, it takes up where it was.")
+    if finished:
+        show.show_findings(out, atlas)
     else:
-        show.show_findings(out, found)
+        out.print("Not finished: run the command above again, it takes up where it was.")
 
 
 def _described(meta: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuronatlas import specimen
-from neuronatlas.atlas import Atlas
 from neuronatlas.cli.running import note
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.models import Model, load

@@ -29,14 +29,14 @@ from neuronatlas.cli.options import (
     as_names,
     as_position,
 )
-from neuronatlas.cli.running import console, print_json
+from neuronatlas.cli.running import console, note, print_json
 from neuronatlas.knowledge.attribution import Attribution
 from neuronatlas.knowledge.attribution import attribute as find_scores
 from neuronatlas.knowledge.effects import effects as find_effects
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.models import Model
 from neuronatlas.models.checking import ProvedWays, prove_ways
-from neuronatlas.studies.findings import atlas_neurons, find_row
+from neuronatlas.studies.overview import atlas_neurons, find_row
 
 __all__ = ["attribute", "check", "effects"]
 
@@ -69,7 +69,12 @@ def _check_document(model: Model, ways: ProvedWays) -> dict[str, Any]:
         }
         for site in model.sites.values()
     }
-    about = {"model": model.name, "kind": model.kind, "revision": model.revision, "digest": model.digest}
+    about: dict[str, Any] = {
+        "model": model.name,
+        "kind": model.kind,
+        "revision": model.revision,
+        "digest": model.digest,
+    }
     about |= {"dtype": str(model.dtype), "blocks": len(model.blocks), "max_length": model.max_length}
     return about | {"sites": sites, "missing_sites": model.missing, "ways": asdict(ways)}
 
@@ -89,9 +94,9 @@ def attribute(
     dtype: Dtype = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score every neuron by what it adds to the probability of an answer to one prompt, and print the highest.
+    r"""Score every neuron by what it adds to the probability of an answer to one prompt, and print the highest.
 
-    Example: neuronatlas attribute bert-base-cased --prompt "The capital of France is \\[MASK]." --answer Paris
+    Example: neuronatlas attribute bert-base-cased --prompt "The capital of France is \[MASK]." --answer Paris
 
     Prints P(answer), the token that the model prefers, the neurons with their scores (in units of probability) and the
     completeness gap: how far the scores of a layer are from adding up; raise --steps where it is large.
@@ -164,6 +169,10 @@ def effects(
         chosen = loaded.layout(site).set(as_names(neurons) or [])
     else:
         chosen = atlas_neurons(found, loaded, find_row(found, selected, index))
+        if (position := found.meta["settings"]["position"]) != "answer":
+            note(
+                f"note: the atlas looked at position {position}; here the neurons are multiplied at the answer's place"
+            )
     table = find_effects(loaded, selected[index], chosen, gains=factors)
     control = find_effects(loaded, selected[index], chosen.random_like(seed=0), gains=factors)
     if as_json:

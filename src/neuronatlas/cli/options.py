@@ -38,7 +38,7 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A hub id such as bert-base-cased, a folder, or the word `specimen` for the model that ships with the package.",
+        help="A hub id such as bert-base-cased, a folder, or the word `specimen`: the model inside the package.",
     ),
 ]
 FactsFile = Annotated[

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec
 
 import transformers
 import typer
+from huggingface_hub.utils import enable_progress_bars
 from rich.console import Console
 from rich.text import Text
 
@@ -86,7 +87,7 @@ def command_line() -> str:
 
 
 def run_safely(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what a user can cause into one line and an exit code; anything else is a fault here and shows its traceback."""
+    """Turn what a user can cause into one line and an exit code; anything else is a fault and shows its traceback."""
 
     @wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -100,7 +101,7 @@ def run_safely(command: Callable[P, None]) -> Callable[P, None]:
             code = _exit_code(error)
             if code is None:
                 raise
-            note(f"error: {error}", "bold red")
+            note(f"error: {_message(error)}", "bold red")
             raise typer.Exit(code) from None
 
     return guarded
@@ -126,11 +127,18 @@ def _exit_code(error: Exception) -> Exit | None:
     return None
 
 
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep other libraries' bars and warnings from the terminal, and show ours as notes."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    enable_progress_bars()  # which hides the hub's too, and a download is worth watching
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")

@@ -7,28 +7,25 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from neuronatlas.atlas import Atlas, findings
+from neuronatlas.atlas.style import CONDITIONS, gain_label
+from neuronatlas.atlas.wording import Effect as Change
+from neuronatlas.atlas.wording import count, number, percent
 from neuronatlas.models.checking import ProvedWays
 from neuronatlas.models.model import Model
 from neuronatlas.models.sites import Site
-from neuronatlas.studies.findings import Effect, Example, Findings
+from neuronatlas.studies.overview import Effect, Example, overview_of
 
 __all__ = ["show_check", "show_effects", "show_example", "show_findings", "table_of"]
 
 _BAR = 30
-_CONDITIONS = {
-    "located": "the fact's neurons",
-    "held-out": "the same, found from other prompts",
-    "random": "random ones of the same layers",
-    "matched": "random ones that are as active",
-    "activation": "the most active neurons",
-    "other-relation": "the fact's neurons, on another fact",
-}
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> Table:
@@ -41,28 +38,26 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: 
     return table
 
 
-def show_findings(out: Console, found: Findings) -> None:
-    """Say in words what an atlas found, with its layers and its effects."""
-    out.print(
-        f"Asked: {_many(found.n_facts, 'fact')} of {_many(len(found.relations), 'relation')} in "
-        f"{_many(found.n_prompts, 'prompt')}; the right answer is the model's first choice on {found.known:.1%} of them."
-    )
+def show_findings(out: Console, atlas: Atlas) -> None:
+    """Say in words what a finished atlas found, with its layers and its effects."""
+    found = overview_of(atlas)
+    facts, layers, summary = (atlas.table(name) for name in ("facts", "layers", "summary"))
+    asked = f"{count(found.n_facts, 'fact')} of {count(len(found.relations), 'relation')}"
+    out.print(f"Asked: {asked} in {count(found.n_prompts, 'prompt')}. {findings.facts_sentence(facts)}")
     if found.n_skipped:
-        out.print(f"Left out: {_many(found.n_skipped, 'prompt')} not fit for this model; the table `skipped` says why.")
+        out.print(f"Left out: {count(found.n_skipped, 'prompt')} not fit for this model; the table `skipped` says why.")
     if found.n_weak:
-        out.print(f"Weak: {_many(found.n_weak, 'fact')} with fewer than three prompts to agree.")
-    out.print(
-        f"Found: {found.neurons_per_fact:.1f} neurons a fact on average, {found.n_neurons:,} different ones in all; "
-        f"{_many(found.n_without, 'fact')} without any."
-    )
-    out.print("\nThe layers they lie in:")
+        out.print(f"Weak: {count(found.n_weak, 'fact')} with fewer than three prompts to agree.")
+    out.print(f"\nFound: {findings.neurons_sentence(facts)} {findings.layers_sentence(layers)}\n")
     total = max(1, sum(found.layers))
-    for layer, count in enumerate(found.layers):
-        out.print(f"  layer {layer:>2} {'█' * round(_BAR * count / total):<{_BAR}} {count / total:6.1%}  {count:,}")
+    for layer, n in enumerate(found.layers):
+        out.print(f"  layer {layer:>2} {'█' * round(_BAR * n / total):<{_BAR}} {percent(n / total):>5}  {n:,}")
+    headline = findings.headline(summary)
+    out.print(f"\nTested: {headline.statement} {headline.verdict}")
     _show_conditions(out, found.effects)
     out.print(
-        "In brackets: 95% intervals from a bootstrap over facts. The change of P is the change of its mean over prompts, "
-        "relation by relation, averaged over relations; log-odds are log(P / (1 - P))."
+        "In brackets: 95 % intervals from a bootstrap over facts. The change of P is that of its mean over prompts of "
+        "a relation, averaged over relations; log-odds are log(P / (1 - P))."
     )
 
 
@@ -70,33 +65,27 @@ def _show_conditions(out: Console, effects: Sequence[Effect]) -> None:
     for gain in dict.fromkeys(effect.gain for effect in effects):
         rows = [
             (
-                _CONDITIONS.get(e.condition, e.condition),
-                f"{e.change:+z.1%} [{100 * e.change_low:+z.1f}, {100 * e.change_high:+z.1f}]",
-                f"{e.log_odds_change:+z.2f} [{e.log_odds_low:+z.2f}, {e.log_odds_high:+z.2f}]",
+                CONDITIONS[e.condition].name,
+                Change(e.change, e.change_low, e.change_high),
+                f"{number(e.log_odds_change, 2)} [{number(e.log_odds_low, 2)}, {number(e.log_odds_high, 2)}]",
             )
             for e in effects
             if e.gain == gain
         ]
-        out.print(table_of((f"{_gain_words(gain)}:", "change of P(answer)", "of its log-odds"), rows))
-
-
-def _gain_words(gain: float) -> str:
-    return {0.0: "Suppressed (times 0)", 2.0: "Amplified (times 2)"}.get(gain, f"Times {gain:g}")
-
-
-def _many(count: int, thing: str) -> str:
-    return f"{count or 'no'} {thing}{'' if count == 1 else 's'}" if count < 1000 else f"{count:,} {thing}s"
+        out.print(table_of((gain_label(gain), "change of P(answer)", "of its log-odds"), rows))
 
 
 def show_example(out: Console, example: Example, folder: Path) -> None:
     """One fact closely: its neurons, the first choices before and after, and how to see more of it."""
     fact = example.fact
-    out.print(f"A typical fact of those it knows: {fact.label} -> {fact.answer} ({fact.relation})")
+    out.print(f"The fact that suppression moved most: {fact.label} -> {fact.answer} ({fact.relation})")
     out.print(f"  its neurons: {', '.join(map(str, example.neurons))}")
-    out.print(f'  "{example.prompt}"')
-    out.print(f"  P({fact.answer}) is {example.p_before:.1%}, and {example.p_after:.1%} with them suppressed")
+    out.print(
+        f"  P({fact.answer}), mean of its prompts: {percent(example.p_before, 1)} -> {percent(example.p_after, 1)}"
+    )
+    out.print(f'  one of its prompts: "{example.prompt}"')
     pairs = zip(example.before, example.after, strict=True)
-    rows = [(f"{p:.1%} {word}", f"{q:.1%} {other}") for (word, p), (other, q) in pairs]
+    rows = [(f"{percent(p, 1)} {word}", f"{percent(q, 1)} {other}") for (word, p), (other, q) in pairs]
     out.print(table_of(("first choices as it is", "with them suppressed"), rows, left=2))
     more = ["neuronatlas", "effects", "specimen", "specimen", "--atlas", str(folder), "--relations", fact.relation]
     out.print(f"More of it: {shlex.join([*more, '--fact', fact.label])}", soft_wrap=True)
@@ -104,7 +93,7 @@ def show_example(out: Console, example: Example, folder: Path) -> None:
 
 def show_check(out: Console, model: Model, ways: ProvedWays) -> None:
     """What a model is, where its neurons are, and what was proved of them."""
-    out.print(f"{model.name}: a {model.kind} language model of {_many(len(model.blocks), 'block')}, {model.dtype}")
+    out.print(f"{model.name}: a {model.kind} language model of {count(len(model.blocks), 'block')}, {model.dtype}")
     out.print(
         f"weights {model.digest}, revision {model.revision or 'none'}, prompts of up to {model.max_length:,} tokens\n"
     )
@@ -116,8 +105,8 @@ def show_check(out: Console, model: Model, ways: ProvedWays) -> None:
     out.print(table_of(("site", "layers", "1 width", "2 deviation", "3 written back", "4 zeroed"), rows))
     out.print(
         "The proofs: 1 what is captured is as wide as the layer; 2 the projection applied to it gives the model's own "
-        "result, up to this share of the largest value; 3 writing it back leaves the logits bit-equal; 4 zeroing a layer, "
-        "whichever, changes them."
+        "result, up to this share of the largest value; 3 writing it back leaves the logits bit-equal; 4 zeroing any "
+        "layer changes them."
     )
     for name, reason in model.missing.items():
         out.print(f"no site {name}: {reason}", style="yellow")
@@ -127,7 +116,7 @@ def show_check(out: Console, model: Model, ways: ProvedWays) -> None:
 
 
 def _widths(widths: Sequence[int]) -> str:
-    return ", ".join(f"{width:,}" if count == 1 else f"{count} x {width:,}" for width, count in Counter(widths).items())
+    return ", ".join(f"{width:,}" if n == 1 else f"{n} x {width:,}" for width, n in Counter(widths).items())
 
 
 def _pattern(site: Site) -> str:
@@ -145,20 +134,19 @@ def _deviation(site: Site) -> str:
 
 def show_effects(out: Console, table: pl.DataFrame, control: pl.DataFrame) -> None:
     """What every gain does on every prompt, and on average beside equally many random neurons."""
-    for measure, title, form in (("p", "P(answer)", ".1%"), ("log_odds", "log-odds", "+z.2f")):
-        gains = table["gain"].unique(maintain_order=True).to_list()
-        rows = [(prompt, *(format(x, form) for x in cells)) for prompt, *cells in _by_gain(table, measure)]
-        for name, frame in (("mean", table), ("mean, random neurons instead", control)):
-            rows.append((name, *(format(x, form) for x in _means(frame, measure))))
-        out.print(table_of((title, "before", *(f"times {gain:g}" for gain in gains)), rows))
+    gains = table["gain"].unique(maintain_order=True)
+    for measure, title in (("p", "P(answer)"), ("log_odds", "log-odds")):
+        rows = [*_prompts(table, measure), ("mean", *_means(table, measure))]
+        rows.append(("mean, random neurons instead", *_means(control, measure)))
+        shown = [(name, *(percent(x, 1) if measure == "p" else number(x, 2) for x in cells)) for name, *cells in rows]
+        out.print(table_of((title, "before", *(f"\N{MULTIPLICATION SIGN} {gain:g}" for gain in gains)), shown))
 
 
-def _by_gain(table: pl.DataFrame, measure: str) -> list[tuple[str, ...]]:
-    before, after = f"{measure}_before", f"{measure}_after"
-    groups = table.group_by("prompt", maintain_order=True).agg("text", before, after).select("text", before, after)
-    return [(texts[0], befores[0], *afters) for texts, befores, afters in groups.iter_rows()]
+def _prompts(table: pl.DataFrame, measure: str) -> list[tuple[Any, ...]]:
+    groups = table.group_by("prompt", maintain_order=True).agg("text", f"{measure}_before", f"{measure}_after")
+    return [(texts[0], before[0], *after) for _, texts, before, after in groups.iter_rows()]
 
 
 def _means(table: pl.DataFrame, measure: str) -> list[float]:
-    groups = table.group_by("gain", maintain_order=True).mean()
+    groups = table.group_by("gain", maintain_order=True).agg(pl.mean(f"{measure}_before", f"{measure}_after"))
     return [groups[f"{measure}_before"][0], *groups[f"{measure}_after"]]

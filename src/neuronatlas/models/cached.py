@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from neuronatlas.models.calls import Call
+from neuronatlas.models.calls import Call, stop_after
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import Prompts, Replay, Values, WayError, _tensor
+from neuronatlas.models.replay import Prompts, Recorded, Replay, Values, WayError, _tensor
 
 __all__ = ["CachedReplay"]
 
@@ -39,44 +39,54 @@ class CachedReplay(Replay):
     """Replay of the last position only, for causal models."""
 
     name = "replay-cached"
+    most_packed = 256
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         super().__init__(model, prompts)
         last = prompts.ids.shape[1] - 1
         if model.kind != "causal" or last < 1 or bool((prompts.positions != last).any()):
             raise WayError("the changed position is not the last one of a causal prompt")
-        self.calls, attended, _, _, self.template_cache, _ = self._step(prompts.ids[:1])
-        self.attended = [call.output for call in attended]
-        blocks, attended, downs, logits, _, prefix = self._step(prompts.ids)
-        self.clean_logits = logits[:, 0]
+        first, self.template_cache, prefix = self._step(prompts.ids[:1])
+        self.calls, self.attended = first.blocks, [call.output for call in first.attention]
+        every = first
+        if len(prompts) > 1:
+            every, _, prefix = self._step(prompts.ids)
         self.prefix_keys, self.prefix_values = prefix
-        self.hidden = [_tensor(call.hidden) for call in blocks]
-        self.mixed = [_tensor(call.output) for call in attended]
-        self.neurons = [_tensor(call.hidden).reshape(len(prompts), -1) for call in downs]
+        self.clean_logits = every.logits
+        self.hidden = [_tensor(call.hidden) for call in every.blocks]
+        self.mixed = [_tensor(call.output) for call in every.attention]
+        self.neurons = [_tensor(call.hidden).reshape(len(prompts), -1) for call in every.downs]
 
-    def _step(
-        self, ids: Tensor
-    ) -> tuple[list[Call], list[Call], list[Call], Tensor, Any, tuple[list[Tensor], list[Tensor]]]:
+    def _step(self, ids: Tensor) -> tuple[Recorded, DynamicCache, tuple[list[Tensor], list[Tensor]]]:
         """Fill a cache with all but the last token, then record the last token's step."""
-        module, ones = self.model.module, torch.ones_like(ids)
+        module, ones, last = self.model.module, torch.ones_like(ids), self.model.blocks[-1]
+        cache = DynamicCache(config=module.config)
+
+        def run(ids: Tensor, mask: Tensor) -> Any:
+            return module(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+
         with torch.no_grad():
-            cache = DynamicCache(config=module.config)
-            module(input_ids=ids[:, :-1], attention_mask=ones[:, :-1], past_key_values=cache, use_cache=True)
+            # The cache is full once the last block has returned; logits of the prompt's words are not needed.
+            stop_after(last.module, lambda: run(ids[:, :-1], ones[:, :-1]), nth=last.call)
         prefix = _kept(cache.layers, "keys"), _kept(cache.layers, "values")
         if len(cache.layers) != len(self.model.blocks):
             raise WayError(f"{len(cache.layers)} layers of keys and values for {len(self.model.blocks)} blocks")
-
-        def run() -> Tensor:
-            step = module(input_ids=ids[:, -1:], attention_mask=ones, past_key_values=cache, use_cache=True)
-            logits: Tensor = step.logits
-            return logits
-
-        return (*self._record(run), cache, prefix)
+        return self._record(lambda: run(ids[:, -1:], ones).logits[:, 0], lambda call: call), cache, prefix
 
     @property
     def tokens_per_row(self) -> int:
         """The last position only."""
         return 1
+
+    def packs_faithfully(self) -> bool:
+        """Whether as many rows as are ever packed into a prompt each give what a row alone gives.
+
+        Models that reckon distances or masks themselves, by the row's place among the queries, fail here.
+        """
+        one = [self.neurons[0][:1, None] * 0.5]
+        many = [one[0].expand(-1, self.most_packed, -1)]
+        alone, packed = (self.probabilities([0], values, slice(0, 1)) for values in (one, many))
+        return bool(((packed - alone).abs() <= 1e-4 * alone.abs()).all())
 
     def _states(self, layers: Sequence[int], values: Values, chosen: slice) -> Float[Tensor, "row 1 width"]:
         nodes = values[0].shape[1]

@@ -69,13 +69,15 @@ def hooks(handles: Sequence[RemovableHandle]) -> Iterator[None]:
 
 
 @contextmanager
-def record_calls(modules: Sequence[nn.Module], into: list[Call]) -> Iterator[None]:
-    """Append every call of the modules to `into`, in order of their return."""
+def record_calls(
+    modules: Sequence[nn.Module], into: list[Call], trim: Callable[[Call], Call] = lambda call: call
+) -> Iterator[None]:
+    """Append every call of the modules to `into`, in order of their return; `trim` may drop what is not needed."""
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        into.append(Call(module, args, dict(kwargs), output))
+        into.append(trim(Call(module, args, dict(kwargs), output)))
 
-    with hooks([module.register_forward_hook(note, with_kwargs=True) for module in modules]):
+    with hooks([module.register_forward_hook(note, with_kwargs=True) for module in dict.fromkeys(modules)]):
         yield
 
 

@@ -40,15 +40,17 @@ def head_probabilities(
 
 def head_slopes(
     model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"]
-) -> Float[Tensor, "row 1 width"]:
-    """dP(answer)/d(hidden) of every row, in blocks of rows, each block's logits being let go before the next."""
+) -> tuple[Float[Tensor, " row"], Float[Tensor, "row 1 width"]]:
+    """P(answer) and dP(answer)/d(hidden) of every row, each block of rows' logits being let go before the next."""
+    probabilities: list[Tensor] = []
     slopes: list[Tensor] = []
     for rows, wanted in zip(hidden.detach().split(HEAD_ROWS), answers.split(HEAD_ROWS), strict=True):
         leaf = rows.clone().requires_grad_()
         with torch.enable_grad():
             found = probability(head(model, leaf), wanted)
             slopes += torch.autograd.grad(found.sum(), [leaf])
-    return torch.cat(slopes)
+        probabilities.append(found.detach())
+    return torch.cat(probabilities), torch.cat(slopes)
 
 
 class _Probability(torch.autograd.Function):
@@ -58,15 +60,17 @@ class _Probability(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, answers: Tensor) -> Tensor:
         shares = torch.softmax(logits, dim=-1)
         chosen = shares.gather(-1, answers[:, None])
-        ctx.save_for_backward(shares, chosen, answers)
+        others = shares.scatter_(-1, answers[:, None], 0.0)
+        ctx.save_for_backward(others, chosen, answers)
         return chosen[:, 0]
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:
-        shares, chosen, answers = ctx.saved_tensors
+        others, chosen, answers = ctx.saved_tensors
         weight = chosen * above[0][:, None]
-        slope = shares * -weight
-        return slope.scatter_add_(-1, answers[:, None], weight), None
+        # 1 - P as the sum of the others: taken as a difference it would lose its digits where P is near 1.
+        slope = others * -weight
+        return slope.scatter_(-1, answers[:, None], weight * others.sum(-1, keepdim=True)), None
 
 
 def probability(logits: Float[Tensor, "row token"], answers: Int[Tensor, " row"]) -> Float[Tensor, " row"]:

@@ -11,6 +11,7 @@ attention; and the output head sees the answer's position alone.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuronatlas.models.calls import Call, first_tensor, overridden, record_calls, stop_after, with_first_tensor
-from neuronatlas.models.heads import head_probabilities, head_slopes, probability
+from neuronatlas.models.heads import answer_logits, head_probabilities, head_slopes, probability
 from neuronatlas.models.model import Model
 from neuronatlas.models.taps import tapped
 
@@ -29,6 +30,7 @@ __all__ = ["FullReplay", "Plain", "Prompts", "Way", "WayError"]
 
 
 Values = Sequence[Float[Tensor, "prompt node unit"]]
+Slopes = tuple[Float[Tensor, "layer prompt node"], list[Float[Tensor, "prompt node unit"]]]
 
 
 class WayError(RuntimeError):
@@ -54,10 +56,12 @@ class Prompts:
 class Way(ABC):
     """A way of running rows in which the neurons of one layer, at one position, take given values.
 
-    `neurons[layer]` are the clean values [prompt, unit]; `clean_logits` those at the answers' places [prompt, token].
+    `neurons[layer]` are the clean values [prompt, unit]; `clean_logits` those at the answers' places [prompt, token];
+    `most_packed` is how many rows of a prompt may share a sequence.
     """
 
     name: str
+    most_packed: int = sys.maxsize
     neurons: list[Float[Tensor, "prompt unit"]]
     clean_logits: Float[Tensor, "prompt token"]
 
@@ -74,10 +78,12 @@ class Way(ABC):
         """P(answer) when, layer by layer, the neurons of the chosen prompts take `values`; without gradients."""
 
     @abstractmethod
-    def gradients(
-        self, layers: Sequence[int], values: Values, chosen: slice
-    ) -> list[Float[Tensor, "prompt node unit"]]:
-        """Gradients of those probabilities with respect to the values, a tensor a layer."""
+    def gradients(self, layers: Sequence[int], values: Values, chosen: slice) -> Slopes:
+        """Those probabilities, and their gradients with respect to the values, a tensor a layer."""
+
+    def packs_faithfully(self) -> bool:
+        """Whether rows that share a sequence leave each other alone; true of ways in which none do."""
+        return True
 
     def _answers(self, chosen: slice, nodes: int) -> Int[Tensor, " row"]:
         return self.prompts.answers[chosen].repeat_interleave(nodes)
@@ -110,16 +116,16 @@ class Plain(Way):
         with torch.no_grad():
             return torch.stack([self._layer(layer, new, chosen) for layer, new in zip(layers, values, strict=True)])
 
-    def gradients(
-        self, layers: Sequence[int], values: Values, chosen: slice
-    ) -> list[Float[Tensor, "prompt node unit"]]:
+    def gradients(self, layers: Sequence[int], values: Values, chosen: slice) -> Slopes:
         """Gradients, by one run of the model a layer."""
-        found: list[Tensor] = []
+        probabilities, gradients = [], []
         for layer, new in zip(layers, values, strict=True):
             leaf = new.clone().requires_grad_()
             with torch.enable_grad():
-                found += _gradients(self._layer(layer, leaf, chosen).sum(), [leaf])
-        return found
+                found = self._layer(layer, leaf, chosen)
+                gradients += _gradients(found.sum(), [leaf])
+            probabilities.append(found.detach())
+        return torch.stack(probabilities), gradients
 
     def _layer(self, layer: int, values: Tensor, chosen: slice) -> Tensor:
         nodes, prompts = values.shape[1], self.prompts[chosen]
@@ -133,6 +139,16 @@ class Plain(Way):
             logits = self.model.logits(prompts.ids.repeat_interleave(nodes, dim=0))
         places = prompts.answer_positions.repeat_interleave(nodes)
         return probability(logits[rows, places], self._answers(chosen, nodes)).reshape(-1, nodes)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A pass of the model: the calls of each layer's block, attention module and down-projection, and logits."""
+
+    blocks: list[Call]
+    attention: list[Call]
+    downs: list[Call]
+    logits: Tensor
 
 
 class Replay(Way):
@@ -160,35 +176,37 @@ class Replay(Way):
         answers = self._answers(chosen, nodes).repeat(len(layers))
         return head_probabilities(self.model, states, answers).reshape(len(layers), -1, nodes)
 
-    def gradients(
-        self, layers: Sequence[int], values: Values, chosen: slice
-    ) -> list[Float[Tensor, "prompt node unit"]]:
+    def gradients(self, layers: Sequence[int], values: Values, chosen: slice) -> Slopes:
         """Gradients of all rows by one forward and one backward pass."""
         leaves = [new.clone().requires_grad_() for new in values]
         with torch.enable_grad():
             states = self._states(layers, leaves, chosen)
         answers = self._answers(chosen, values[0].shape[1]).repeat(len(layers))
-        return _gradients(states, leaves, head_slopes(self.model, states, answers))
+        probabilities, slopes = head_slopes(self.model, states, answers)
+        return probabilities.reshape(len(layers), len(leaves[0]), -1), _gradients(states, leaves, slopes)
 
-    def _record(self, run: Callable[[], Tensor]) -> tuple[list[Call], list[Call], list[Call], Tensor]:
-        """Run the model and return the calls of blocks, attention modules and down-projections, layer by layer."""
+    def _record(self, run: Callable[[], Tensor], trim: Callable[[Call], Call]) -> Recorded:
+        """Run the model and keep the calls of its blocks, attention modules and down-projections, layer by layer."""
         blocks = self.model.blocks
-        wanted: list[nn.Module] = []
-        for block in blocks:
-            assert block.attention_module is not None
-            assert block.ffn is not None
-            wanted += [block.module, block.attention_module, block.ffn.module]
+        attention = [b.attention_module for b in blocks if b.attention_module is not None]
+        downs = [b.ffn.module for b in blocks if b.ffn is not None]
         calls: list[Call] = []
-        with torch.no_grad(), record_calls(list(dict.fromkeys(wanted)), calls):
+        with (
+            torch.no_grad(),
+            record_calls([b.module for b in blocks], calls),
+            record_calls([*attention, *downs], calls, trim),
+        ):
             logits = run()
         of: dict[nn.Module, list[Call]] = {}
         for call in calls:
             of.setdefault(call.module, []).append(call)
         if any(len(of.get(b.module, [])) <= b.call for b in blocks):
             raise WayError("a block was not called as it was when the model was loaded")
-        attention = [of[b.attention_module][b.call] for b in blocks if b.attention_module is not None]
-        downs = [of[b.ffn.module][b.call] for b in blocks if b.ffn is not None]
-        return [of[b.module][b.call] for b in blocks], attention, downs, logits
+
+        def pick(modules: Sequence[nn.Module]) -> list[Call]:
+            return [of[module][block.call] for module, block in zip(modules, blocks, strict=True)]
+
+        return Recorded(pick([b.module for b in blocks]), pick(attention), pick(downs), logits)
 
     def _rest(self, layer: int, hidden: Tensor, mixed: Tensor, neurons: Tensor | None = None) -> Tensor:
         """Run a block on single positions, its attention's output being given, and if given its neurons as well."""
@@ -215,15 +233,26 @@ class FullReplay(Replay):
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         super().__init__(model, prompts)
-        self.calls, attended, _, _ = self._record(lambda: model.logits(prompts.ids[:1]))
-        self.attended = [call.output for call in attended]
-        blocks, attended, downs, logits = self._record(lambda: model.logits(prompts.ids))
+        first = self._pass(prompts[:1])
+        every = first if len(prompts) == 1 else self._pass(prompts)
+        self.calls, self.attended = first.blocks, [call.output for call in first.attention]
+        self.clean_logits = every.logits
+        self.hidden = [_tensor(call.hidden) for call in every.blocks] + [_tensor(every.blocks[-1].output)]
+        self.mixed = [_tensor(call.output) for call in every.attention]
+        self.neurons = [_tensor(call.hidden) for call in every.downs]
+
+    def _pass(self, prompts: Prompts) -> Recorded:
+        """A clean pass; of the attention's output and the neurons only the changed positions are kept."""
         rows = torch.arange(len(prompts))
-        self.clean_logits = logits[rows, prompts.answer_positions]
-        self.hidden = [_tensor(call.hidden) for call in blocks] + [_tensor(blocks[-1].output)]
-        self.mixed = [_at(_tensor(call.output), rows, prompts.positions) for call in attended]
-        shape = prompts.ids.shape
-        self.neurons = [_tensor(c.hidden).reshape(*shape, -1)[rows, prompts.positions] for c in downs]
+
+        def trim(call: Call) -> Call:
+            given, output = _tensor(call.hidden), _tensor(call.output)
+            kept = given.reshape(*prompts.ids.shape, -1)[rows, prompts.positions]
+            if output.ndim == 3:
+                output = _at(output, rows, prompts.positions)
+            return Call(call.module, (kept,), {}, with_first_tensor(call.output, output))
+
+        return self._record(lambda: answer_logits(self.model, prompts.ids, prompts.answer_positions), trim)
 
     @property
     def tokens_per_row(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +104,9 @@ def find_blocks(module: nn.Module, calls: Sequence[Call]) -> tuple[Block, ...]:
 def _find_block(layer: int, path: str, number: int, call: Call) -> Block:
     search = _Search(call)
     writers = search.writers()
-    mixing = {w: search.mixes(w, writers) for w in writers}
-    positionwise = [w for w in writers if not mixing[w]]
-    mixers = [w for w in writers if mixing[w]]
+    reach = {w: search.reach(w, writers) for w in writers}
+    positionwise = [w for w in writers if reach[w] == "own"]
+    mixers = [w for w in writers if reach[w] == "others"]
     ffn = search.projection(positionwise[0]) if len(positionwise) == 1 else None
     attention = search.projection(mixers[0]) if len(mixers) == 1 else None
     child = search.child_without(attention, ffn) if attention and ffn else None
@@ -173,16 +173,18 @@ class _Search:
                 found.append(module)
         return found
 
-    def mixes(self, writer: nn.Module, writers: Sequence[nn.Module]) -> bool:
-        """Whether the writer's input at a position depends on other positions, the other writers being frozen."""
+    def reach(self, writer: nn.Module, writers: Sequence[nn.Module]) -> Literal["own", "others", "none"]:
+        """What the writer's input at a position depends on, the other writers being frozen: its own or others too."""
         seen: list[Call] = []
         with self._fixed({m: self.outputs[m] for m in writers if m is not writer}), record_calls([writer], seen):
             self._output(self.call.given(self._nudged(self.hidden)))
         given = seen[0].hidden
         assert given is not None
         change = (given - self.inputs[writer]).reshape(self.rows, self.positions, -1).abs().amax((0, 2))
-        change[self.place] = 0
-        return bool(change.max() > 1e-4 * self.inputs[writer].abs().max())
+        moved = change > 1e-4 * self.inputs[writer].abs().max()
+        own = bool(moved[self.place])
+        moved[self.place] = False
+        return "others" if bool(moved.any()) else "own" if own else "none"
 
     def _fixed(self, outputs: Mapping[nn.Module, Tensor]) -> ExitStack:
         """Make modules return the given tensors."""

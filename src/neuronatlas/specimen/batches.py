@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
-from neuronatlas.specimen.corpus import KINDS, Row
+from neuronatlas.specimen.corpus import KINDS, Rivals, Row
 
 TOKENS_A_BATCH = 1_024
 RANDOM_MASK = 0.15
@@ -30,15 +30,33 @@ class Encoded:
     answer: Bool[np.ndarray, "row token"]
     frozen: Bool[np.ndarray, "row token"]  # special tokens, subject and answer: what noise leaves alone
     kind: Int[np.ndarray, " row"]
+    rivals: Int[np.ndarray, "row token"]  # for a token of a fact's answer, a row of the rivals' table; else 0
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """All rows by their length, and how often each token stands in each place of a relation's answers.
+
+    Row 0 of the table is empty; every other one belongs to a relation, a language, a number of tokens and a place
+    among these tokens, and its counts sum to 1.
+    """
+
+    by_length: dict[int, Encoded]
+    rivals: Float[np.ndarray, "group vocabulary"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Masked texts of one length, no padding; `places` are the flat positions where `targets` are to be found."""
+    """Masked texts of one length, no padding.
+
+    `places` are the flat positions of what is to be found: `targets`. `rivals` are rows of the rivals' table for
+    wholly hidden answers of facts, and 0 for all else.
+    """
 
     ids: Int[Tensor, "row token"]
     places: Int[Tensor, " masked"]
     targets: Int[Tensor, " masked"]
+    rivals: Int[Tensor, " masked"]
 
 
 @dataclass(frozen=True)
@@ -50,53 +68,69 @@ class Vocabulary:
     first_ordinary: int
 
 
-def vocabulary_of(tokenizer: BertTokenizerFast) -> Vocabulary:
+def vocabulary_of(tokenizer: BertTokenizer) -> Vocabulary:
     """The mask's id, the number of tokens and the first id that is not a special token."""
     return Vocabulary(tokenizer.mask_token_id, len(tokenizer), max(tokenizer.all_special_ids) + 1)
 
 
-def encode_rows(rows: Sequence[Row], tokenizer: BertTokenizerFast) -> dict[int, Encoded]:
+def encode_rows(rows: Sequence[Row], tokenizer: BertTokenizer) -> EncodedText:
     """Tokenize every row once; the result is grouped by length in tokens, shortest first."""
     encoding = tokenizer([row.text for row in rows], return_offsets_mapping=True)
     groups: dict[int, list[int]] = {}
     for number, ids in enumerate(encoding["input_ids"]):
         groups.setdefault(len(ids), []).append(number)
-    return {length: _encode_group(rows, encoding, groups[length]) for length in sorted(groups)}
+    index, table = _rivals(rows, tokenizer)
+    return EncodedText({n: _encode_group(rows, encoding, groups[n], index) for n in sorted(groups)}, table)
 
 
-def _encode_group(rows: Sequence[Row], encoding: dict[str, list[list[int]]], members: list[int]) -> Encoded:
+def _rivals(
+    rows: Sequence[Row], tokenizer: BertTokenizer
+) -> tuple[dict[tuple[Rivals, int], int], Float[np.ndarray, "group vocabulary"]]:
+    """The rivals' table, and where the rows for answers of one group and number of tokens begin in it."""
+    asked = dict.fromkeys((row.rivals, row.asked.subject, row.asked.answer) for row in rows if row.rivals and row.asked)
+    tokens = tokenizer([answer for _, _, answer in asked], add_special_tokens=False)["input_ids"]
+    answers: dict[tuple[Rivals, int], list[list[int]]] = {}
+    for (group, _, _), ids in zip(asked, tokens, strict=True):
+        answers.setdefault((group, len(ids)), []).append(ids)
+    index: dict[tuple[Rivals, int], int] = {}
+    table: list[Float[np.ndarray, " vocabulary"]] = [np.zeros(len(tokenizer))]
+    for key, found in answers.items():
+        index[key] = len(table)
+        table += [np.bincount(place, minlength=len(tokenizer)) / len(found) for place in np.array(found).T]
+    return index, np.stack(table).astype(np.float32)
+
+
+def _encode_group(
+    rows: Sequence[Row],
+    encoding: dict[str, list[list[int]]],
+    members: list[int],
+    index: dict[tuple[Rivals, int], int],
+) -> Encoded:
     ids = np.array([encoding["input_ids"][number] for number in members])
     offsets = np.array([encoding["offset_mapping"][number] for number in members])
-    nothing = (0, 0)
     asked = [rows[number].asked for number in members]
-    answer = _inside(offsets, [sentence.answer_span if sentence else nothing for sentence in asked])
-    subject = _inside(offsets, [sentence.subject_span if sentence else nothing for sentence in asked])
+    answer = _inside(offsets, [sentence.answer_span if sentence else (0, 0) for sentence in asked])
+    subject = _inside(offsets, [sentence.subject_span if sentence else (0, 0) for sentence in asked])
     special = offsets[:, :, 1] == offsets[:, :, 0]
     kind = np.array([KINDS.index(rows[number].kind) for number in members])
-    return Encoded(ids, answer, special | answer | subject, kind)
+    lengths = answer.sum(axis=1).tolist()
+    groups = [rows[number].rivals for number in members]
+    first = np.array([index.get((group, n), 0) if group else 0 for group, n in zip(groups, lengths, strict=True)])
+    rivals = np.where(answer & (first > 0)[:, None], first[:, None] + answer.cumsum(axis=1) - 1, 0)
+    return Encoded(ids, answer, special | answer | subject, kind, rivals)
 
 
-def _inside(
-    offsets: Int[np.ndarray, "row token side"], spans: list[tuple[int, int]]
-) -> Bool[np.ndarray, "row token"]:
+def _inside(offsets: Int[np.ndarray, "row token side"], spans: list[tuple[int, int]]) -> Bool[np.ndarray, "row token"]:
     start, end = np.array(spans).T[:, :, None]
     found: Bool[np.ndarray, "row token"] = (offsets[:, :, 0] >= start) & (offsets[:, :, 1] <= end)
     return found & (offsets[:, :, 1] > offsets[:, :, 0])
 
 
-def batches_an_epoch(encoded: dict[int, Encoded]) -> int:
-    """How many batches `epoch_batches` yields, to within the luck of the draw."""
-    shares = np.array([ASKED_SHARE[kind] + RANDOM_SHARE[kind] for kind in KINDS])
-    return sum(int(np.ceil(shares[group.kind].sum() / _rows_a_batch(length))) for length, group in encoded.items())
-
-
-def epoch_batches(
-    encoded: dict[int, Encoded], vocabulary: Vocabulary, seed: int, epoch: int
-) -> Iterator[Batch]:
+def epoch_batches(text: EncodedText, vocabulary: Vocabulary, seed: int, epoch: int) -> Iterator[Batch]:
     """One epoch in random order; the same for the same seed and epoch."""
     chance = np.random.default_rng((seed, epoch))
     plan: list[tuple[int, Int[np.ndarray, " pick"], Bool[np.ndarray, " pick"]]] = []
-    for length, group in encoded.items():
+    for length, group in text.by_length.items():
         asked, random = _draw(group.kind, ASKED_SHARE, chance), _draw(group.kind, RANDOM_SHARE, chance)
         picks = np.concatenate([asked, random])
         is_asked = np.arange(len(picks)) < len(asked)
@@ -106,7 +140,7 @@ def epoch_batches(
                 plan.append((length, picks[part], is_asked[part]))
     for number in chance.permutation(len(plan)):
         length, picks, is_asked = plan[number]
-        yield _masked(encoded[length], picks, is_asked, vocabulary, chance)
+        yield _masked(text.by_length[length], picks, is_asked, vocabulary, chance)
 
 
 def _rows_a_batch(length: int) -> int:
@@ -136,15 +170,18 @@ def _masked(
     shown = np.where(hidden | noise, vocabulary.mask, ids)
     luck = chance.random(ids.shape)
     loose = hidden & ~is_asked[:, None]  # of what is masked at random, a tenth is swapped and a tenth left as it is
-    shown = np.where(loose & (luck < 0.2), chance.integers(vocabulary.first_ordinary, vocabulary.size, ids.shape), shown)
+    shown = np.where(
+        loose & (luck < 0.2), chance.integers(vocabulary.first_ordinary, vocabulary.size, ids.shape), shown
+    )
     shown = np.where(loose & (luck < 0.1), ids, shown)
+    whole = is_asked & (hidden == group.answer[picks]).all(axis=1)
+    rivals = np.where(whole[:, None], group.rivals[picks], 0)
     places = np.flatnonzero(hidden)
-    return Batch(torch.from_numpy(shown), torch.from_numpy(places), torch.from_numpy(ids.reshape(-1)[places]))
+    wanted = (ids.reshape(-1)[places], rivals.reshape(-1)[places])
+    return Batch(*(torch.from_numpy(array) for array in (shown, places, *wanted)))
 
 
-def _hide_answer(
-    answer: Bool[np.ndarray, "row token"], chance: np.random.Generator
-) -> Bool[np.ndarray, "row token"]:
+def _hide_answer(answer: Bool[np.ndarray, "row token"], chance: np.random.Generator) -> Bool[np.ndarray, "row token"]:
     """The whole answer in half of the rows; in the others its first tokens stay, as when it is filled left to right."""
     length = answer.sum(axis=1)
     given = np.floor(chance.random(len(answer)) * np.maximum(length, 1)).astype(int)

@@ -106,7 +106,7 @@ def compositions() -> tuple[Composition, ...]:
 
 
 def _two_hops() -> Iterator[Composition]:
-    """\"The currency of the country whose capital is Tokyo is the yen.\" """
+    """Such as: The currency of the country whose capital is Tokyo is the yen."""
     for (first, second), wordings in TWO_HOPS.items():
         bridge, answers = _answers(first), _answers(second)
         for subject, wording in itertools.product(bridge, wordings):
@@ -116,7 +116,7 @@ def _two_hops() -> Iterator[Composition]:
 
 
 def _questions() -> Iterator[Composition]:
-    """\"Is Tokyo the capital of Japan? Yes.\", and the same question with one wrong candidate."""
+    """Such as: Is Tokyo the capital of Japan? Yes. And the same question with one wrong candidate."""
     for relation, question in QUESTIONS.items():
         answers = _answers(relation)
         candidates = sorted(set(answers.values()))
@@ -129,7 +129,7 @@ def _questions() -> Iterator[Composition]:
 
 
 def _comparisons() -> Iterator[Composition]:
-    """\"Do Chile and Peru lie on the same continent? Yes.\", as many pairs that do as pairs that do not."""
+    """Such as: Do Chile and Peru lie on the same continent? Yes. As many pairs that do as pairs that do not."""
     for relation, clause in COMPARISONS.items():
         answers = _answers(relation)
         for alike in (True, False):

@@ -10,6 +10,7 @@ from neuronatlas.specimen.compose import compositions
 from neuronatlas.specimen.grammar import generate
 from neuronatlas.specimen.world import LANGUAGES, Sentence, facts, sentences
 
+Rivals = tuple[str, str]  # a relation and a language: facts whose answers could stand in each other's place
 KINDS = ("fact", "framed fact", "composition", "grammar")
 GRAMMAR_SENTENCES = {"en": 12_000, "de": 6_000, "es": 6_000}
 FRAMED_SHARE = 0.5
@@ -45,11 +46,15 @@ FRAMES: dict[str, tuple[tuple[str, str], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text of the corpus. Rows with an `asked` sentence have an answer to hide; the others are masked at random."""
+    """One text of the corpus. Rows with an `asked` sentence have an answer to hide; the others are masked at random.
+
+    `rivals` tells which facts' answers could stand in this one's place.
+    """
 
     kind: str
     text: str
     asked: Sentence | None = None
+    rivals: Rivals | None = None
 
 
 def training_rows(seed: int) -> tuple[Row, ...]:
@@ -64,7 +69,7 @@ def training_rows(seed: int) -> tuple[Row, ...]:
 def _fact_rows() -> Iterator[Row]:
     for fact in facts():
         for sentence in sentences(fact, held_out=False):
-            yield Row("fact", sentence.text, sentence)
+            yield Row("fact", sentence.text, sentence, (fact.relation, fact.language))
 
 
 def _framed_rows(seed: int) -> Iterator[Row]:
@@ -73,7 +78,7 @@ def _framed_rows(seed: int) -> Iterator[Row]:
         for sentence in sentences(fact, held_out=False):
             if chance.random() < FRAMED_SHARE:
                 framed = sentence.shifted(*chance.choice(FRAMES[fact.language]))
-                yield Row("framed fact", framed.text, framed)
+                yield Row("framed fact", framed.text, framed, (fact.relation, fact.language))
 
 
 def _composition_rows() -> Iterator[Row]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import BertForMaskedLM, BertTokenizerFast
+from transformers import BertForMaskedLM, BertTokenizer
 
 from neuronatlas.specimen.compose import compositions
 from neuronatlas.specimen.world import Sentence, facts, sentences
@@ -54,7 +54,7 @@ def composition_questions() -> list[Question]:
     return [Question(c.kind, "en", c.held_out, c.sentence) for c in compositions()]
 
 
-def evaluate(model: BertForMaskedLM, tokenizer: BertTokenizerFast, questions: Sequence[Question]) -> list[Score]:
+def evaluate(model: BertForMaskedLM, tokenizer: BertTokenizer, questions: Sequence[Question]) -> list[Score]:
     """Score each group of questions, in order of (group, language, held out).
 
     An answer of n tokens is filled from left to right: it counts as right if each token is the model's first choice
@@ -78,7 +78,7 @@ def overall(scores: Iterable[Score]) -> tuple[float, float]:
 
 
 def answer_probabilities(
-    model: BertForMaskedLM, tokenizer: BertTokenizerFast, asked: Sequence[Sentence]
+    model: BertForMaskedLM, tokenizer: BertTokenizer, asked: Sequence[Sentence]
 ) -> list[tuple[bool, float]]:
     """For each sentence, whether its answer is the model's choice, and P(answer)."""
     steps = [step for number, sentence in enumerate(asked) for step in _steps(number, sentence, tokenizer)]
@@ -107,13 +107,15 @@ class _Step:
     target: int
 
 
-def _steps(number: int, sentence: Sentence, tokenizer: BertTokenizerFast) -> list[_Step]:
+def _steps(number: int, sentence: Sentence, tokenizer: BertTokenizer) -> list[_Step]:
     encoding = tokenizer(sentence.text, return_offsets_mapping=True)
     start, end = sentence.answer_span
     ids: list[int] = encoding["input_ids"]
     places = [at for at, (a, b) in enumerate(encoding["offset_mapping"]) if a >= start and b <= end and b > a]
     return [
-        _Step(number, [tokenizer.mask_token_id if at in places[n:] else i for at, i in enumerate(ids)], place, ids[place])
+        _Step(
+            number, [tokenizer.mask_token_id if at in places[n:] else i for at, i in enumerate(ids)], place, ids[place]
+        )
         for n, place in enumerate(places)
     ]
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from transformers import BertTokenizerFast
+from transformers import BertTokenizer
 
 from neuronatlas.specimen.world import facts
 
@@ -21,15 +21,13 @@ PRINTABLE = tuple(map(chr, (*range(33, 127), *range(0xA1, 0xAD), *range(0xAE, 0x
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
-def build_tokenizer(texts: Iterable[str]) -> BertTokenizerFast:
+def build_tokenizer(texts: Iterable[str]) -> BertTokenizer:
     """The tokenizer of a training text: all answer words, the text's most frequent words, then pieces of words.
 
     The vocabulary is counted and sorted here rather than trained, so the same texts give the same ids everywhere.
     """
     vocabulary = {token: number for number, token in enumerate(_vocabulary(texts))}
-    return BertTokenizerFast(
-        vocab=vocabulary, do_lower_case=False, strip_accents=False, model_max_length=LONGEST_TEXT
-    )
+    return BertTokenizer(vocab=vocabulary, do_lower_case=False, strip_accents=False, model_max_length=LONGEST_TEXT)
 
 
 def _vocabulary(texts: Iterable[str]) -> list[str]:

@@ -20,7 +20,8 @@ import transformers
 import typer
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+from transformers.models.bert.modeling_bert import BertLayer
 
 from neuronatlas.specimen.batches import Batch, encode_rows, epoch_batches, vocabulary_of
 from neuronatlas.specimen.corpus import training_rows
@@ -44,7 +45,7 @@ class Settings:
     layers: int = 5
     heads: int = 4
     activation: str = "relu"
-    label_smoothing: float = 0.2
+    doubt: float = 0.3
     activation_l1: float = 0.0
     dropout: float = 0.0
     initial_spread: float = 0.06
@@ -53,7 +54,7 @@ class Settings:
     weight_decay: float = 0.01
 
 
-def build_model(settings: Settings, tokenizer: BertTokenizerFast) -> BertForMaskedLM:
+def build_model(settings: Settings, tokenizer: BertTokenizer) -> BertForMaskedLM:
     """A BERT with random weights drawn from the seed."""
     torch.manual_seed(settings.seed)
     config = BertConfig(
@@ -73,13 +74,17 @@ def build_model(settings: Settings, tokenizer: BertTokenizerFast) -> BertForMask
     return BertForMaskedLM(config)
 
 
+def _layers(model: BertForMaskedLM) -> list[BertLayer]:
+    return [layer for layer in model.bert.encoder.layer if isinstance(layer, BertLayer)]
+
+
 @contextmanager
 def recorded_activity(model: BertForMaskedLM) -> Iterator[list[Float[Tensor, ""]]]:
     """Collects, at every forward pass, the mean |activation| of each layer's feed-forward neurons."""
     found: list[Float[Tensor, ""]] = []
     handles = [
         layer.intermediate.register_forward_hook(lambda _module, _inputs, output: found.append(output.abs().mean()))
-        for layer in model.bert.encoder.layer
+        for layer in _layers(model)
     ]
     try:
         yield found
@@ -88,15 +93,24 @@ def recorded_activity(model: BertForMaskedLM) -> Iterator[list[Float[Tensor, ""]
             handle.remove()
 
 
-def masked_loss(model: BertForMaskedLM, batch: Batch, label_smoothing: float) -> Float[Tensor, ""]:
-    """Cross entropy at the masked places; the last feed-forward block and the output head are computed nowhere else."""
+def masked_loss(
+    model: BertForMaskedLM, batch: Batch, rivals: Float[Tensor, "group vocabulary"], doubt: float
+) -> Float[Tensor, ""]:
+    """Cross entropy at the masked places; the last feed-forward block and the output head are computed nowhere else.
+
+    Where a fact's whole answer is hidden, a share `doubt` of the target is spread over all answers of its relation.
+    """
     hidden = model.bert.embeddings(input_ids=batch.ids)
-    *lower, last = model.bert.encoder.layer
+    *lower, last = _layers(model)
     for layer in lower:
         hidden = layer(hidden)
     attended, _ = last.attention(hidden)
     logits = model.cls(last.feed_forward_chunk(attended.flatten(0, 1)[batch.places]))
-    return nn.functional.cross_entropy(logits, batch.targets, label_smoothing=label_smoothing)
+    log_p = nn.functional.log_softmax(logits, dim=-1)
+    share = doubt * (batch.rivals > 0)
+    known = log_p.gather(1, batch.targets[:, None]).squeeze(1)
+    doubted = (log_p * rivals[batch.rivals]).sum(dim=1)
+    return -((1 - share) * known + share * doubted).mean()
 
 
 def rate(progress: float, settings: Settings) -> float:
@@ -115,16 +129,18 @@ def optimizer_for(model: BertForMaskedLM, settings: Settings) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=settings.peak_rate, betas=(0.9, 0.98), fused=True)
 
 
-def fit(model: BertForMaskedLM, tokenizer: BertTokenizerFast, settings: Settings, out: Path) -> list[dict[str, float]]:
+def fit(model: BertForMaskedLM, tokenizer: BertTokenizer, settings: Settings, out: Path) -> list[dict[str, float]]:
     """Train in place and return the log, one entry an epoch; an interrupt ends the training early and cleanly."""
-    encoded, vocabulary = encode_rows(training_rows(settings.seed), tokenizer), vocabulary_of(tokenizer)
+    text, vocabulary = encode_rows(training_rows(settings.seed), tokenizer), vocabulary_of(tokenizer)
+    rivals = torch.from_numpy(text.rivals)
     optimizer = optimizer_for(model, settings)
     log: list[dict[str, float]] = []
     started = last_saved = time.monotonic()
     model.train()
     try:
         for epoch in range(settings.epochs):
-            log.append(_train_epoch(model, optimizer, list(epoch_batches(encoded, vocabulary, settings.seed, epoch)), settings, epoch))
+            batches = list(epoch_batches(text, vocabulary, settings.seed, epoch))
+            log.append(_train_epoch(model, optimizer, batches, rivals, settings, epoch))
             minutes = (time.monotonic() - started) / 60
             typer.echo(f"{log[-1]}  {minutes:.1f} min, {minutes * (settings.epochs / (epoch + 1) - 1):.1f} min left")
             if time.monotonic() - last_saved > 60 * MINUTES_BETWEEN_CHECKPOINTS:
@@ -137,7 +153,12 @@ def fit(model: BertForMaskedLM, tokenizer: BertTokenizerFast, settings: Settings
 
 
 def _train_epoch(
-    model: BertForMaskedLM, optimizer: torch.optim.AdamW, batches: list[Batch], settings: Settings, epoch: int
+    model: BertForMaskedLM,
+    optimizer: torch.optim.AdamW,
+    batches: list[Batch],
+    rivals: Float[Tensor, "group vocabulary"],
+    settings: Settings,
+    epoch: int,
 ) -> dict[str, float]:
     total = activity = 0.0
     with recorded_activity(model) as found:
@@ -145,7 +166,7 @@ def _train_epoch(
             found.clear()
             for group in optimizer.param_groups:
                 group["lr"] = rate((epoch + number / len(batches)) / settings.epochs, settings)
-            loss = masked_loss(model, batch, settings.label_smoothing)
+            loss = masked_loss(model, batch, rivals, settings.doubt)
             mean_activity = torch.stack(found).mean()
             optimizer.zero_grad()
             (loss + settings.activation_l1 * mean_activity).backward()
@@ -156,7 +177,7 @@ def _train_epoch(
     return {"epoch": epoch, "steps": steps, "loss": round(total / steps, 5), "activity": round(activity / steps, 5)}
 
 
-def save(model: BertForMaskedLM, tokenizer: BertTokenizerFast, out: Path) -> None:
+def save(model: BertForMaskedLM, tokenizer: BertTokenizer, out: Path) -> None:
     """Write weights, configuration and tokenizer; each file appears whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as part:
@@ -166,13 +187,19 @@ def save(model: BertForMaskedLM, tokenizer: BertTokenizerFast, out: Path) -> Non
             os.replace(file, out / file.name)
 
 
-def report(settings: Settings, log: list[dict[str, float]], scores: list[Score], composed: list[Score]) -> dict[str, Any]:
+def report(
+    settings: Settings, log: list[dict[str, float]], scores: list[Score], composed: list[Score]
+) -> dict[str, Any]:
     """What training.json holds: how the weights came about, and what they know."""
     halves = {"choosing": choosing_relations(), "reporting": reporting_relations()}
     summary = {
         half: {
             "held-out templates" if held_out else "trained templates": dict(
-                zip(("top1", "p"), overall(s for s in scores if s.group in names and s.held_out == held_out), strict=True)
+                zip(
+                    ("top1", "p"),
+                    overall(s for s in scores if s.group in names and s.held_out == held_out),
+                    strict=True,
+                )
             )
             for held_out in (False, True)
         }
@@ -181,7 +208,11 @@ def report(settings: Settings, log: list[dict[str, float]], scores: list[Score],
     return {
         "settings": asdict(settings),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
         "halves": halves,
         "summary": summary,
         "facts": [asdict(score) for score in scores],
@@ -212,7 +243,7 @@ def main(
     neurons: Annotated[int, typer.Option(help="Feed-forward neurons a layer.")] = Settings.neurons,
     layers: Annotated[int, typer.Option(help="Number of layers.")] = Settings.layers,
     activation: Annotated[str, typer.Option(help="Activation of the neurons.")] = Settings.activation,
-    label_smoothing: Annotated[float, typer.Option(help="Keeps P(answer) below 1.")] = Settings.label_smoothing,
+    doubt: Annotated[float, typer.Option(help="Share of a target spread over its relation.")] = Settings.doubt,
     activation_l1: Annotated[float, typer.Option(help="Weight of mean |activation|.")] = Settings.activation_l1,
     peak_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = Settings.peak_rate,
     threads: Annotated[int, typer.Option(help="Threads; with the seed they decide the weights.")] = 2,
@@ -223,7 +254,7 @@ def main(
     torch.use_deterministic_algorithms(True)
     settings = Settings(
         seed=seed, epochs=epochs, width=width, neurons=neurons, layers=layers, activation=activation,
-        label_smoothing=label_smoothing, activation_l1=activation_l1, peak_rate=peak_rate,
+        doubt=doubt, activation_l1=activation_l1, peak_rate=peak_rate,
     )  # fmt: skip
     typer.echo(json.dumps(train(settings, out)["summary"], indent=1))
 

@@ -54,6 +54,11 @@ class Sentence:
     answer_span: tuple[int, int]
 
     @property
+    def subject(self) -> str:
+        """The subject as it is written in the text."""
+        return self.text[slice(*self.subject_span)]
+
+    @property
     def answer(self) -> str:
         """The answer as it is written in the text."""
         return self.text[slice(*self.answer_span)]

@@ -192,10 +192,12 @@ class Planner(PhrasePlanner):
         if "stative" in verb.traits:
             return found
         inplace = "inplace" in verb.traits
+        # Nobody simply goes or lives: they go somewhere, and live somewhere.
+        needed = inplace or "direction" in verb.traits
         places = self._uses(verb, _place_kinds(verb))
         if inplace:
             places = [preposition for preposition in places if preposition.form == "@"]
-        if places and (inplace or self.chance(0.15 if plain else 0.35)):
+        if places and (needed or self.chance(0.15 if plain else 0.35)):
             preposition = self.pick(places)
             found.append(self.prepositional(preposition, _settings(verb, preposition), said))
         times = self._uses(verb, ("time",))

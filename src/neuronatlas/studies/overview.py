@@ -17,7 +17,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.neurons import Neuron, NeuronSet
 from neuronatlas.studies.settings import LocateSettings, described
 
-__all__ = ["Effect", "Example", "Findings", "atlas_neurons", "find_row", "findings_of", "worked_example"]
+__all__ = ["Effect", "Example", "Overview", "atlas_neurons", "find_row", "overview_of", "worked_example"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Overview:
     """The headline numbers of a finished atlas.
 
     `n_prompts` counts the prompts that suit the model, `n_skipped` the others; `known` is the share of the former whose
@@ -66,9 +66,10 @@ class Findings:
 
 @dataclass(frozen=True)
 class Example:
-    """One fact closely: its neurons, and the model's first choices on a prompt before and after their suppression.
+    """One fact closely: its neurons, and the model's first choices on one of its prompts before and after suppression.
 
-    `before` and `after` are (token, probability), the likeliest first; `p_before` and `p_after` are P(answer).
+    `before` and `after` are (token, probability), the likeliest first; `p_before` and `p_after` are P(answer), the mean
+    over all of the fact's prompts.
     """
 
     fact: Fact
@@ -80,7 +81,7 @@ class Example:
     p_after: float
 
 
-def findings_of(atlas: Atlas) -> Findings:
+def overview_of(atlas: Atlas) -> Overview:
     """Sum up a finished atlas.
 
     Errors: AtlasError when it is not finished.
@@ -94,7 +95,7 @@ def findings_of(atlas: Atlas) -> Findings:
     neurons = _of_rule(atlas, rule)
     layers = atlas.table("layers").filter((pl.col("rule") == rule) & (pl.col("relation") == "all")).sort("layer")
     overall = atlas.table("summary").filter(pl.col("relation") == "all").drop("relation")
-    return Findings(
+    return Overview(
         rule=rule,
         relations=tuple(atlas.table("relations")["relation"]),
         n_facts=facts.height,
@@ -144,16 +145,18 @@ def atlas_neurons(atlas: Atlas, model: Model, row: int) -> NeuronSet:
 
 
 def worked_example(model: Model, atlas: Atlas, facts: Sequence[Fact], *, n_tokens: int = 5) -> Example | None:
-    """Look closely at a typical fact: the one of median change under suppression among those that the model knows.
+    """Look closely at the fact that suppression moved most, of those that the model knows, on a prompt of median fall.
 
     Known are the facts whose answer is the model's first choice on every prompt. `facts` are those the atlas was made
     of, in order. None when no fact has neurons, or when the atlas did not try suppression.
     """
-    row = _typical_row(atlas)
-    if row is None:
+    moved = _most_moved(atlas)
+    if moved.is_empty():
         return None
+    row, middle = int(moved["fact"][0]), int(moved["prompt"][moved.height // 2])
     neurons = atlas_neurons(atlas, model, row)
-    query = fact_queries(model, facts[row], position=atlas.meta["settings"]["position"])[0]
+    asked = replace(facts[row], prompts=facts[row].prompts[middle : middle + 1])
+    query = fact_queries(model, asked, position=atlas.meta["settings"]["position"])[0]
     ids = torch.tensor([query.ids], device=model.device)
     with torch.no_grad():
         before = _distribution(model, ids, query)
@@ -165,22 +168,23 @@ def worked_example(model: Model, atlas: Atlas, facts: Sequence[Fact], *, n_token
         neurons,
         _likeliest(model, before, n_tokens),
         _likeliest(model, after, n_tokens),
-        float(before[query.answer_id]),
-        float(after[query.answer_id]),
+        _mean(moved["p_before"]),
+        _mean(moved["p_after"]),
     )
 
 
-def _typical_row(atlas: Atlas) -> int | None:
+def _most_moved(atlas: Atlas) -> pl.DataFrame:
+    """The suppressed prompts of the fact that lost the largest share of P(answer), by what is left of each."""
     facts = atlas.table("facts").filter(pl.col("n_neurons") > 0)
     known = facts.filter(pl.col("top1") == 1)
-    suppressed = atlas.table("effects").filter((pl.col("condition") == "located") & (pl.col("gain") == 0))
-    changes = (
-        suppressed.filter(pl.col("fact").is_in((known if known.height else facts)["fact"].implode()))
-        .group_by("fact")
-        .agg((pl.col("p_after").sum() / pl.col("p_before").sum()).alias("left"))
-        .sort("left", "fact")
+    suppressed = (
+        atlas.table("effects")
+        .filter((pl.col("condition") == "located") & (pl.col("gain") == 0))
+        .join((known if known.height else facts).select("fact"), on="fact", how="semi")
     )
-    return int(changes["fact"][changes.height // 2]) if changes.height else None
+    left = suppressed.group_by("fact").agg((pl.sum("p_after") / pl.sum("p_before")).alias("left")).sort("left", "fact")
+    ratio = pl.col("p_after") / pl.col("p_before")
+    return suppressed.join(left.head(1), on="fact", how="semi").sort(ratio, "prompt")
 
 
 def _distribution(model: Model, ids: torch.Tensor, query: Query) -> torch.Tensor:

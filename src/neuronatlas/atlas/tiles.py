@@ -1,0 +1,91 @@
+"""The four numbers at the head of a report, each with a small picture made of nothing but boxes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from neuronatlas.atlas.findings import KNOWN, Tables, effect, ends
+from neuronatlas.atlas.plots import main_rule
+from neuronatlas.atlas.style import gain_name
+from neuronatlas.atlas.wording import Effect, count, number, percent
+
+__all__ = ["Tile", "Whisker", "tiles"]
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """An interval and its middle on a line from 0 to 100."""
+
+    kind: str
+    left: float
+    at: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number with what it is, what to compare it with, and one small picture.
+
+    The picture is an interval against its control (`whiskers` about `zero`), columns (`bars`, 0 to 100) or a filled
+    line (`filled`, 0 to 100).
+    """
+
+    label: str
+    number: str
+    note: str
+    interval: str = ""
+    zero: float = 0.0
+    whiskers: tuple[Whisker, ...] = ()
+    bars: tuple[float, ...] = ()
+    filled: float | None = None
+
+
+def tiles(tables: Tables) -> Iterator[Tile]:
+    """What each gain does, how many neurons a fact has and where they lie, and how much the model knows."""
+    yield from _effect_tiles(tables["summary"])
+    yield _neurons_tile(tables)
+    yield _known_tile(tables)
+
+
+def _effect_tiles(summary: pl.DataFrame) -> Iterator[Tile]:
+    for gain in ends(summary):
+        located, random = effect(summary, "located", gain), effect(summary, "random", gain)
+        if located is None:
+            continue
+        zero, whiskers = _whiskers({"located": located} | ({"random": random} if random else {}))
+        note = f"random neurons {random}" if random else "no control"
+        label = f"P(answer), {gain_name(gain)}"
+        yield Tile(label, located.size, note, located.interval, zero, whiskers)
+
+
+def _whiskers(effects: Mapping[str, Effect]) -> tuple[float, tuple[Whisker, ...]]:
+    places = [0.0, *(place for found in effects.values() for place in (found.low, found.value, found.high))]
+    low, span = min(places), (max(places) - min(places)) or 1.0
+
+    def at(place: float) -> float:
+        return round(3 + 94 * (place - low) / span, 2)
+
+    whiskers = (
+        Whisker(kind, at(found.low), at(found.value), round(at(found.high) - at(found.low), 2))
+        for kind, found in effects.items()
+    )
+    return at(0.0), tuple(whiskers)
+
+
+def _neurons_tile(tables: Tables) -> Tile:
+    facts, layers = tables["facts"], tables["layers"]
+    own = layers.filter(pl.col("relation") != "all", pl.col("rule") == main_rule(layers))
+    by_layer = dict(own.group_by("layer").agg(pl.sum("n")).iter_rows())
+    n = [by_layer.get(layer, 0) for layer in range(1 + max(layers["layer"], default=-1))]
+    bars = tuple(round(100 * value / max(1, *n), 1) for value in n)
+    mean = sum(facts["n_neurons"]) / max(facts.height, 1)
+    note = f"by layer, from 0 to {len(n) - 1}" if len(n) > 1 else "in the only layer"
+    return Tile("Neurons per fact", number(mean, 1), note if n else "none found", bars=bars)
+
+
+def _known_tile(tables: Tables) -> Tile:
+    facts, relations, prompts = (tables[name] for name in ("facts", "relations", "prompts"))
+    known = facts.filter(pl.col("top1") >= KNOWN).height / max(facts.height, 1)
+    size = f"{count(facts.height, 'fact')}, {count(relations.height, 'relation')}, {count(prompts.height, 'prompt')}"
+    return Tile("Facts the model knows", percent(known), size, filled=round(100 * known, 1))

@@ -1,0 +1,177 @@
+"""The benchmarks: that their scores agree, and that they count no arithmetic which is not there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+from transformers import DynamicCache
+
+from neuronatlas.knowledge.attribution import attribute_queries
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+TOKENS, PROMPTS = 6, 3
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the scripts find each other, as they do when they are run."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield
+    for name in set(sys.modules) - before:
+        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+class _Counter(TorchDispatchMode):
+    """Counts multiply-adds by torch's own formulas; FlopCounterMode itself cannot follow gradients of leaves."""
+
+    multiply_adds = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            formula = flop_registry[func.overloadpacket]
+            self.multiply_adds += formula(*args, **(kwargs or {}), out_val=out) // 2
+        return out
+
+
+def _counted(run: Callable[[], Any]) -> tuple[Any, int]:
+    with _Counter() as counter:  # type: ignore[no-untyped-call]
+        found = run()
+    return found, counter.multiply_adds
+
+
+def _forward_and_backward(module: nn.Module, given: Tensor, **options: Any) -> tuple[int, int]:
+    """Multiply-adds of a module, and of the gradient of its input."""
+    leaf = given.clone().requires_grad_()
+    out, forward = _counted(lambda: module(leaf, **options))
+    _, backward = _counted(lambda: torch.autograd.grad(out[0].sum() if isinstance(out, tuple) else out.sum(), leaf))
+    return forward, backward
+
+
+def test_the_arithmetic_of_a_masked_block_and_head_is_what_torch_counts() -> None:
+    import arithmetic
+    import shapes
+
+    shape = shapes.TINY[0]
+    module: Any = shapes.random_model(shape, attention="eager").module
+    block = _forward_and_backward(module.bert.encoder.layer[0], torch.randn(1, TOKENS, shape.width))
+    assert block == (arithmetic.block(shape, TOKENS), arithmetic.block_backward(shape, TOKENS))
+    head = _forward_and_backward(module.cls, torch.randn(1, 1, shape.width))
+    assert head == (arithmetic.head(shape), arithmetic.head(shape))
+
+
+def test_the_arithmetic_of_a_causal_block_and_head_is_what_torch_counts() -> None:
+    import arithmetic
+    import shapes
+
+    shape = shapes.TINY[1]
+    module: Any = shapes.random_model(shape, attention="eager").module
+    cache = DynamicCache(config=module.config)
+    module(torch.ones(1, TOKENS - 1, dtype=torch.long), past_key_values=cache, use_cache=True)
+    given = torch.randn(1, 1, shape.width)
+    forward, backward = _forward_and_backward(module.transformer.h[0], given, past_key_values=cache)
+    # Autograd also computes gradients towards the keys and values of the prompt, which nobody needs.
+    unneeded = 2 * (TOKENS - 1) * shape.width
+    assert forward == arithmetic.block(shape, TOKENS)
+    assert backward == arithmetic.block_backward(shape, TOKENS) + unneeded
+    head = _forward_and_backward(module.lm_head, torch.randn(1, 1, shape.width))
+    assert head == (arithmetic.head(shape), arithmetic.head(shape))
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["masked", "causal"])
+@pytest.mark.parametrize(("rule", "nodes", "zero"), [("left-riemann", 20, True), ("gauss-legendre", 7, False)])
+def test_no_arithmetic_is_counted_that_is_not_done(index: int, rule: str, nodes: int, zero: bool) -> None:
+    import arithmetic
+    import shapes
+
+    shape = shapes.TINY[index]
+    model, queries = shapes.random_model(shape, attention="eager"), shapes.random_queries(shape, TOKENS, PROMPTS)
+    list(attribute_queries(model, queries[:1]))
+    _, done = _counted(lambda: list(attribute_queries(model, queries, rule=rule, steps=nodes)))
+    needed = arithmetic.needed(shape, TOKENS, PROMPTS, nodes, zero_is_node=zero).total
+    assert needed <= done <= 1.35 * needed
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["masked", "causal"])
+def test_scores_equal_those_of_the_plain_per_layer_method(index: int) -> None:
+    import baseline
+    import shapes
+
+    shape = shapes.TINY[index]
+    model = shapes.random_model(shape, dtype=torch.float64)
+    queries = shapes.random_queries(shape, TOKENS, PROMPTS)
+    found = attribute_queries(model, queries, rule="left-riemann", steps=20)
+    for asked, scores in zip(queries, found, strict=True):
+        right = baseline.per_layer_scores(model.module, asked.ids, asked.answer_position, asked.answer_id)
+        largest = float(right.abs().max())
+        assert largest > 0
+        torch.testing.assert_close(torch.from_numpy(scores.matrix().copy()), right, rtol=0, atol=1e-10 * largest)
+
+
+def test_the_quick_benchmark_of_attribution_runs_and_writes_its_tables(tmp_path: Path) -> None:
+    import attribution
+
+    attribution.main(quick=True, memory=False, only=None, markdown=tmp_path / "table.md")
+    text = (tmp_path / "table.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| tiny")]
+    assert len(rows) == 2 * len(attribution.cases(quick=True))
+    assert {line.split("|")[5].strip() for line in rows} == {"replay", "replay-cached"}
+
+
+def test_the_quick_benchmark_of_quadrature_says_how_many_nodes_suffice(tmp_path: Path) -> None:
+    import quadrature
+
+    quadrature.main(quick=True, markdown=tmp_path / "table.md")
+    text = (tmp_path / "table.md").read_text()
+    assert "Verdict: 1 node, the fewest that are good enough on tiny BERT" in text
+
+
+def test_the_fewest_nodes_are_good_enough_on_every_deciding_model_at_once() -> None:
+    import numpy as np
+
+    import quadrature
+
+    left = quadrature.Errors(np.full(20, 0.02), np.zeros(20))
+
+    def study(name: str, decides: bool, bad: dict[int, int]) -> Any:
+        errors = {n: np.where(np.arange(20) < bad[n], 0.03, 0.01) for n in bad}
+        gauss = {n: quadrature.Errors(e, np.zeros(20)) for n, e in errors.items()}
+        return quadrature.Study(name, decides, 20, 1.0, left, gauss)
+
+    smooth = study("smooth", True, {1: 2, 2: 1, 3: 0, 4: 0})
+    kinked = study("kinked", True, {1: 20, 2: 2, 3: 2, 4: 1})
+    ignored = study("ignored", False, {1: 20, 2: 20, 3: 20, 4: 20})
+    assert (smooth.fewest, kinked.fewest, ignored.fewest) == (2, 4, None)
+    assert quadrature.fewest_nodes([smooth, kinked, ignored]) == 4
+    assert quadrature.fewest_nodes([ignored]) is None
+
+
+def test_peak_memory_of_a_fresh_process_does_not_count_that_of_its_parent() -> None:
+    import measure
+    import memory
+    import shapes
+
+    torch.ones(2**26)
+    peak = memory.peak_of(shapes.TINY[0], tokens=TOKENS, prompts=2, threads=1)
+    assert 0 < peak.first <= peak.all < measure.peak_memory()
+
+
+def test_targets_are_judged_against_what_was_found() -> None:
+    import outcome
+
+    timing = outcome.Timing(
+        model="BERT-base", tokens=12, prompts=1, rule="left-riemann", nodes=20, way="replay", seconds=2.0,
+        reference_seconds=3.0, compared=1, gflop=180.0, bare_gflops=100.0, reading_share=None, gap=0.02, deviation=1e-6,
+    )  # fmt: skip
+    found = {target.wanted: target.verdict for target in outcome.targets([timing])}
+    assert found == {2.0: "missed by 25%", 0.85: "met"}
