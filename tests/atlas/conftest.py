@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,32 +37,36 @@ class Recipe:
     strength: float = 1.0
     log_odds: float = 0.0
     seed: int = 0
-    answer: str = "answer {fact}"
 
 
 Tables = dict[str, pl.DataFrame]
-MakeAtlas = Callable[[Recipe], Path]
 
 
 @pytest.fixture
-def make_atlas(tmp_path: Path) -> MakeAtlas:
-    """Write a complete atlas of made-up tables by a recipe."""
+def make_tables() -> Callable[..., Tables]:
+    """Make up the tables of an atlas; takes the fields of `Recipe` by name."""
+    return lambda **recipe: synthetic_tables(Recipe(**recipe))
 
-    def make(recipe: Recipe) -> Path:
-        folder = tmp_path / "atlas"
-        write_atlas(folder, recipe)
-        return folder
+
+@pytest.fixture
+def make_atlas(tmp_path: Path) -> Callable[..., Path]:
+    """Write an atlas of the given tables, or of made-up ones; `about` changes how it describes itself."""
+
+    def make(tables: Tables | None = None, name: str = "atlas", **about: Any) -> Path:
+        write_atlas(tmp_path / name, tables or synthetic_tables(Recipe()), **about)
+        return tmp_path / name
 
     return make
 
 
-def write_atlas(folder: Path, recipe: Recipe) -> None:
-    """Write a complete atlas of made-up tables."""
+def write_atlas(folder: Path, tables: Tables, **about: Any) -> None:
+    """Write a complete atlas."""
     model = {"id": "made-up/bert", "revision": "0123abc", "digest": "5f" * 32}
-    settings = {"rule": RULE, "nodes": 5, "gains": list(recipe.gains), "coarse_threshold": 0.2, "batch_size": "auto"}
+    settings = {"rule": RULE, "nodes": 5, "gains": [0, 2], "threshold": {"coarse": 0.2}}
     command = "neuronatlas locate made-up/bert facts.jsonl -o atlas"
-    with Atlas.create_or_resume(folder, model=model, settings=settings, command=command, seed=recipe.seed) as atlas:
-        for name, frame in synthetic_tables(recipe).items():
+    description: dict[str, Any] = {"model": model, "settings": settings, "command": command, "seed": 7}
+    with Atlas.create_or_resume(folder, **(description | about)) as atlas:
+        for name, frame in tables.items():
             atlas.write_table(name, frame)
         atlas.finish()
 
@@ -99,7 +104,7 @@ def _facts(recipe: Recipe, random: np.random.Generator) -> pl.DataFrame:
     n_prompts = random.integers(2, 11, len(relation))
     return pl.DataFrame({"fact": fact, "relation": relation, "n_prompts": n_prompts}).with_columns(
         pl.format("subject {}", "fact").alias("subject"),
-        pl.Series("answer", [recipe.answer.format(fact=index) for index in fact]),
+        pl.format("answer {}", "fact").alias("answer"),
         (pl.col("n_prompts") < 3).alias("weak"),
     )
 

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,9 +60,10 @@ def test_integrals_agree_with_captum(golden_model: na.Model, golden_prompts: lis
     scores = na.attribute(golden_model, prompt, answer, rule=rule, steps=6)
     asked = scores.query
     ids = torch.tensor([asked.ids])
-    for layer, block in enumerate(golden_model.module.bert.encoder.layer):
+    module: Any = golden_model.module
+    for layer, block in enumerate(module.bert.encoder.layer):
 
-        def forward(neurons: torch.Tensor, block: torch.nn.Module = block) -> torch.Tensor:
+        def forward(neurons: torch.Tensor, block: Any = block) -> torch.Tensor:
             def put(_module: torch.nn.Module, _args: object, output: torch.Tensor) -> torch.Tensor:
                 changed = output.clone()
                 changed[:, asked.position] = neurons
@@ -69,7 +71,7 @@ def test_integrals_agree_with_captum(golden_model: na.Model, golden_prompts: lis
 
             handle = block.intermediate.register_forward_hook(put)
             try:
-                logits = golden_model.module(ids.expand(len(neurons), -1)).logits
+                logits: torch.Tensor = module(ids.expand(len(neurons), -1)).logits
             finally:
                 handle.remove()
             return logits[:, asked.answer_position].softmax(-1)[:, asked.answer_id]
@@ -122,7 +124,7 @@ def test_inside_an_intervention_the_changed_model_is_attributed(planted: na.Mode
 def test_other_positions_and_sites_can_be_attributed(planted: na.Model) -> None:
     fact = planted_facts()[3]
     at_subject = na.attribute(planted, fact.prompts[0], fact.answer, position="subject", subject=fact.subject)
-    assert at_subject.query.ids[at_subject.query.position] == planted.tokenizer.convert_tokens_to_ids(fact.subject)
+    assert at_subject.query.ids[at_subject.query.position] == planted.tokenizer.convert_tokens_to_ids("subject3")
     # The subject's last layer cannot reach the mask any more.
     assert not at_subject.layer(1).any()
     for site in ("attention", "hidden"):
@@ -154,7 +156,8 @@ def test_an_impossible_rule_is_refused(rule: str, steps: int | None, said: str) 
 
 
 def test_scores_that_are_not_numbers_are_refused_by_name(planted: na.Model) -> None:
-    fact, weight = planted_facts()[0], planted.module.bert.encoder.layer[1].output.dense.weight
+    module: Any = planted.module
+    fact, weight = planted_facts()[0], module.bert.encoder.layer[1].output.dense.weight
     kept = weight.detach().clone()
     with torch.no_grad():
         weight[:, 0] = torch.nan

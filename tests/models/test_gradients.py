@@ -107,7 +107,9 @@ def test_cached_replay_gives_the_gradients_of_plain_reruns(
     plain = path_gradients(model, prompts, path, [1 / nodes] * nodes, way=Plain)
     chosen = path_gradients(model, prompts, path, [1 / nodes] * nodes)
     assert_same(chosen, plain)
-    assert chosen.way == "replay-cached" or not toys[causal_architecture].replays or causal_architecture == "gpt-neo"
+    # GPT-Neo masks by an index of its own, so that packed rows need not see what a row alone sees.
+    if toys[causal_architecture].replays and causal_architecture != "gpt-neo":
+        assert chosen.way == "replay-cached"
 
 
 def test_an_architecture_that_defeats_replay_is_run_again_in_full(model_of: ModelOf, ids: Tensor) -> None:

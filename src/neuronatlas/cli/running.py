@@ -17,7 +17,7 @@ from typing import Any, ParamSpec
 
 import transformers
 import typer
-from huggingface_hub.utils import enable_progress_bars
+from huggingface_hub.utils.tqdm import enable_progress_bars
 from rich.console import Console
 from rich.text import Text
 
