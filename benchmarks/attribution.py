@@ -1,6 +1,6 @@
 """Times attribution by replay against the plain per-layer method, and says how much of the machine's speed it reaches.
 
-python benchmarks/attribution.py --markdown attribution.md      # the whole table: an hour on two cores
+python benchmarks/attribution.py --markdown attribution.md      # the whole table: over an hour on two cores
 python benchmarks/attribution.py --only "GPT-2 small/12/1"      # one case
 python benchmarks/attribution.py --quick                        # tiny models, seconds: does it run, do scores agree
 """

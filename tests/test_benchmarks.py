@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,19 +17,19 @@ from transformers import DynamicCache
 
 from neuronatlas.knowledge.attribution import attribute_queries
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+# The scripts find each other in their own folder, as they do when they are run.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import arithmetic
+import attribution
+import baseline
+import measure
+import memory
+import outcome
+import quadrature
+import shapes
+
 TOKENS, PROMPTS = 6, 3
-
-
-@pytest.fixture(autouse=True)
-def _benchmarks_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the scripts find each other, as they do when they are run."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield
-    for name in set(sys.modules) - before:
-        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
 
 
 class _Counter(TorchDispatchMode):
@@ -59,9 +60,6 @@ def _forward_and_backward(module: nn.Module, given: Tensor, **options: Any) -> t
 
 
 def test_the_arithmetic_of_a_masked_block_and_head_is_what_torch_counts() -> None:
-    import arithmetic
-    import shapes
-
     shape = shapes.TINY[0]
     module: Any = shapes.random_model(shape, attention="eager").module
     block = _forward_and_backward(module.bert.encoder.layer[0], torch.randn(1, TOKENS, shape.width))
@@ -71,9 +69,6 @@ def test_the_arithmetic_of_a_masked_block_and_head_is_what_torch_counts() -> Non
 
 
 def test_the_arithmetic_of_a_causal_block_and_head_is_what_torch_counts() -> None:
-    import arithmetic
-    import shapes
-
     shape = shapes.TINY[1]
     module: Any = shapes.random_model(shape, attention="eager").module
     cache = DynamicCache(config=module.config)
@@ -91,9 +86,6 @@ def test_the_arithmetic_of_a_causal_block_and_head_is_what_torch_counts() -> Non
 @pytest.mark.parametrize("index", [0, 1], ids=["masked", "causal"])
 @pytest.mark.parametrize(("rule", "nodes", "zero"), [("left-riemann", 20, True), ("gauss-legendre", 7, False)])
 def test_no_arithmetic_is_counted_that_is_not_done(index: int, rule: str, nodes: int, zero: bool) -> None:
-    import arithmetic
-    import shapes
-
     shape = shapes.TINY[index]
     model, queries = shapes.random_model(shape, attention="eager"), shapes.random_queries(shape, TOKENS, PROMPTS)
     list(attribute_queries(model, queries[:1]))
@@ -104,9 +96,6 @@ def test_no_arithmetic_is_counted_that_is_not_done(index: int, rule: str, nodes:
 
 @pytest.mark.parametrize("index", [0, 1], ids=["masked", "causal"])
 def test_scores_equal_those_of_the_plain_per_layer_method(index: int) -> None:
-    import baseline
-    import shapes
-
     shape = shapes.TINY[index]
     model = shapes.random_model(shape, dtype=torch.float64)
     queries = shapes.random_queries(shape, TOKENS, PROMPTS)
@@ -119,8 +108,6 @@ def test_scores_equal_those_of_the_plain_per_layer_method(index: int) -> None:
 
 
 def test_the_quick_benchmark_of_attribution_runs_and_writes_its_tables(tmp_path: Path) -> None:
-    import attribution
-
     attribution.main(quick=True, memory=False, only=None, markdown=tmp_path / "table.md")
     text = (tmp_path / "table.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| tiny")]
@@ -129,18 +116,12 @@ def test_the_quick_benchmark_of_attribution_runs_and_writes_its_tables(tmp_path:
 
 
 def test_the_quick_benchmark_of_quadrature_says_how_many_nodes_suffice(tmp_path: Path) -> None:
-    import quadrature
-
     quadrature.main(quick=True, markdown=tmp_path / "table.md")
     text = (tmp_path / "table.md").read_text()
     assert "Verdict: 1 node, the fewest that are good enough on tiny BERT" in text
 
 
 def test_the_fewest_nodes_are_good_enough_on_every_deciding_model_at_once() -> None:
-    import numpy as np
-
-    import quadrature
-
     left = quadrature.Errors(np.full(20, 0.02), np.zeros(20))
 
     def study(name: str, decides: bool, bad: dict[int, int]) -> Any:
@@ -157,18 +138,12 @@ def test_the_fewest_nodes_are_good_enough_on_every_deciding_model_at_once() -> N
 
 
 def test_peak_memory_of_a_fresh_process_does_not_count_that_of_its_parent() -> None:
-    import measure
-    import memory
-    import shapes
-
     torch.ones(2**26)
     peak = memory.peak_of(shapes.TINY[0], tokens=TOKENS, prompts=2, threads=1)
     assert 0 < peak.first <= peak.all < measure.peak_memory()
 
 
 def test_targets_are_judged_against_what_was_found() -> None:
-    import outcome
-
     timing = outcome.Timing(
         model="BERT-base", tokens=12, prompts=1, rule="left-riemann", nodes=20, way="replay", seconds=2.0,
         reference_seconds=3.0, compared=1, gflop=180.0, bare_gflops=100.0, reading_share=None, gap=0.02, deviation=1e-6,

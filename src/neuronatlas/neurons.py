@@ -96,7 +96,9 @@ class Layout:
         return self.offsets[neuron.layer] + neuron.unit
 
     def neuron(self, index: int) -> Neuron:
-        """Neuron at a flat index."""
+        """Neuron at a flat index; NeuronError when there is none."""
+        if not 0 <= index < self.n_neurons:
+            raise NeuronError(f"no neuron {index}: site {self.site!r} has {self.n_neurons} neurons")
         layer = int(np.searchsorted(self.offsets, index, side="right")) - 1
         return Neuron(layer, index - self.offsets[layer])
 

@@ -156,7 +156,6 @@ def test_words_of_the_user_are_shown_and_never_run(make_atlas: MakeAtlas, make_t
     assert "alert('x')</script>" not in page.source
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 3
     assert EVIL in page.text
-    assert "49" not in page.text.split("What the words mean")[0].split("The facts")[1]
     labels = page.figures["relations-change-0"]["layout"]["yaxis"]["ticktext"]
     assert any(label.startswith("&lt;/script&gt;") for label in labels)
 
@@ -196,6 +195,17 @@ def test_an_atlas_without_any_neuron_still_has_a_report(make_atlas: MakeAtlas, m
     assert "No knowledge neurons were found." in text
     assert "was not measured" in text
     assert "6 facts have no neuron" in text
+
+
+def test_effects_without_intervals_are_shown_without(make_atlas: MakeAtlas, make_tables: MakeTables) -> None:
+    tables = make_tables(relations=2, facts=3)
+    for missing in (None, float("nan")):
+        bare = tables["summary"].with_columns(
+            pl.lit(missing, pl.Float64).alias(f"change_{end}") for end in ("low", "high")
+        )
+        page = Page(write_report(make_atlas(tables | {"summary": bare}, name=str(missing))))
+        assert "too few facts for an interval" in page.text
+        assert page.figures["effects"]["data"][0]["error_x"]["array"][0] is None
 
 
 def test_one_fact_is_enough_and_claims_no_interval(make_atlas: MakeAtlas, make_tables: MakeTables) -> None:

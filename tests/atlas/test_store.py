@@ -129,9 +129,8 @@ def test_a_run_killed_again_and_again_makes_progress_and_ends_in_the_same_bytes(
 
 
 def test_a_process_killed_outright_is_taken_up_again_by_the_next(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    script = f"""
-        import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import pathlib, test_store
+    script = """
+        import pathlib, sys, test_store
         atlas = test_store.begin(pathlib.Path(sys.argv[1]))
         atlas.remember("batch", lambda: 32)
         atlas.write_part("locate", 0, test_store.part(0))
@@ -141,7 +140,9 @@ def test_a_process_killed_outright_is_taken_up_again_by_the_next(tmp_path: Path,
     """
     folder = tmp_path / "killed"
     command = [sys.executable, "-c", textwrap.dedent(script), str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    pipe, environment = subprocess.PIPE, os.environ | {"PYTHONPATH": paths}
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         with pytest.raises(AtlasError, match=rf"process {process.pid}\) is writing"):

@@ -119,7 +119,8 @@ def test_an_architecture_that_defeats_replay_is_run_again_in_full(model_of: Mode
     assert model.ways["replay-cached"]
 
 
-@pytest.mark.parametrize("name", ["bert", "llama"])
+# Both compute in float64 throughout; Llama's norm, for one, goes through float32.
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_ways_agree_to_the_last_digits_in_float64(
     name: str, module_of: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase, ids: Tensor
 ) -> None:

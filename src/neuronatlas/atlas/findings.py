@@ -61,10 +61,10 @@ def effect(summary: pl.DataFrame, condition: str, gain: float, relation: str | N
     """The change of P under a condition and a gain, of one relation or over all; None where it was not measured."""
     rows = overall(summary) if relation is None else summary.filter(pl.col("relation") == relation)
     rows = rows.filter(pl.col("condition") == condition, pl.col("gain") == gain)
-    rows = rows.filter(pl.col("change").is_not_null() & pl.col("change").is_not_nan())
-    if rows.is_empty():
+    rows = rows.select(pl.col("change", "change_low", "change_high").cast(pl.Float64).fill_nan(None))
+    if rows.is_empty() or rows["change"][0] is None:
         return None
-    value, low, high = rows.select("change", "change_low", "change_high").row(0)
+    value, low, high = rows.row(0)
     return Effect(value, value if low is None else low, value if high is None else high)
 
 

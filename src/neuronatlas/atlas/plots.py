@@ -257,20 +257,24 @@ def _layer_axis(figure: Any, levels: int) -> None:
 
 def _by_rule(frame: pl.DataFrame) -> list[tuple[Look, pl.DataFrame]]:
     main = main_rule(frame)
-    looks = {main: LOCATED} | ({"activation": ACTIVATION} if main != "activation" else {})
-    return [(look, frame.filter(pl.col("rule") == rule)) for rule, look in looks.items()]
+    looks = {"activation": ACTIVATION} | {main: LOCATED}
+    present = [rule for rule in (main, "activation") if rule in frame["rule"]]
+    return [(looks[rule], frame.filter(pl.col("rule") == rule)) for rule in dict.fromkeys(present)]
 
 
 def _whiskers(rows: pl.DataFrame, measure: Measure) -> tuple[list[Any], list[Any], list[Any]]:
-    value, low, high = (rows[name] * measure.scale for name in (measure.value, measure.low, measure.high))
-    up, down = high - value, value - low
-    return value.fill_nan(None).to_list(), up.fill_nan(None).to_list(), down.fill_nan(None).to_list()
+    value, low, high = _scaled(rows, measure).get_columns()
+    return value.to_list(), (high - value).to_list(), (value - low).to_list()
+
+
+def _scaled(rows: pl.DataFrame, measure: Measure) -> pl.DataFrame:
+    columns = pl.col(measure.value, measure.low, measure.high).cast(pl.Float64)
+    return rows.select((columns * measure.scale).fill_nan(None))
 
 
 def _dots(figure: Any, look: Look, rows: pl.DataFrame, measure: Measure, places: Mapping[str, float]) -> None:
     """Add a condition's dots; `places` gives the name and the height of each, in the order of `rows`."""
     values, up, down = _whiskers(rows, measure)
-    ends = rows.select(pl.col(measure.low, measure.high) * measure.scale)
     figure.add_scatter(
         x=values,
         y=list(places.values()),
@@ -279,7 +283,7 @@ def _dots(figure: Any, look: Look, rows: pl.DataFrame, measure: Measure, places:
         name=look.name,
         marker=_marker(look),
         text=[escape(name, quote=False) for name in places],
-        customdata=[list(row) for row in ends.iter_rows()],
+        customdata=[[low, high] for _, low, high in _scaled(rows, measure).iter_rows()],
         hovertemplate=f"%{{text}}<br>{measure.hover} [%{{customdata[0]:.2f}}, %{{customdata[1]:.2f}}]",
     )
 

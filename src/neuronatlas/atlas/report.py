@@ -1,12 +1,10 @@
 """An atlas as one HTML file to look at: it opens without a network, and equal atlases give equal bytes."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from neuronatlas.atlas import durable, findings
@@ -58,26 +56,20 @@ def render(meta: dict[str, Any], tables: Tables) -> str:
             provenance=_provenance(meta),
             command=meta["command"],
             version=meta["versions"]["neuronatlas"],
-            plotly=Markup(get_plotlyjs()),
-            figures=Markup(_script_json({"figures": figures} | looks)),
+            plotly=get_plotlyjs(),
+            figures=_script_json({"figures": figures} | looks),
         )
     )
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["intervals"] = _small_intervals
-    return environment
-
-
-def _small_intervals(text: str) -> Markup:
-    return Markup(re.sub(r"\[.*?\]", r"<small>\g<0></small>", str(escape(text))))
 
 
 def _without_template(figure: Any) -> Any:

@@ -40,14 +40,15 @@ class Atlas:
     `Atlas.open` reads one; `Atlas.create_or_resume` starts one or takes it up again. `meta` is the content of
     `atlas.json`; `folder` is where it lies. As a context manager it lets go of the folder at the end.
 
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp()) / "capitals"
-    >>> settings = {"nodes": 5, "gains": [0, 2]}
+    >>> from tempfile import TemporaryDirectory
+    >>> temporary = TemporaryDirectory()
+    >>> folder, settings = Path(temporary.name) / "capitals", {"nodes": 5, "gains": [0, 2]}
     >>> with Atlas.create_or_resume(folder, model={"id": "tiny", "digest": "ab12"}, settings=settings) as atlas:
     ...     atlas.write_part("locate", 0, {"facts": pl.DataFrame({"fact": [0, 1], "answer": ["Paris", "Rome"]})})
     ...     atlas.finish()
     >>> Atlas.open(folder).table("facts")["answer"].to_list()
     ['Paris', 'Rome']
+    >>> temporary.cleanup()
     """
 
     def __init__(self, folder: Path, meta: dict[str, Any], lock: durable.FolderLock | None = None) -> None:
@@ -178,8 +179,10 @@ class Atlas:
             durable.write(self.folder / f"{_checked(name)}.safetensors", data, self._scratch)
 
     def remember(self, key: str, find: Callable[[], T]) -> T:
-        """What `find()` gave the first time in this folder: for choices, such as an automatic batch size, that a
-        resumed run must not make anew. The value goes into `atlas.json`, so it must be plain JSON.
+        """What `find()` gave the first time in this folder.
+
+        For choices, such as an automatic batch size, that a resumed run must not make anew. The value goes into
+        `atlas.json`, so it must be plain JSON.
         """
         if key not in self.meta["remembered"]:
             self._refuse_unless_writing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import shlex
 import sys
@@ -137,6 +138,7 @@ def _message(error: Exception) -> str:
 def _quiet() -> Iterator[None]:
     """Keep other libraries' bars and warnings from the terminal, and show ours as notes."""
     transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     enable_progress_bars()  # which hides the hub's too, and a download is worth watching
     with warnings.catch_warnings():

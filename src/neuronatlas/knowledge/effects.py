@@ -32,12 +32,19 @@ class Trial:
 
 
 def effects(
-    model: Model, fact: Fact, neurons: NeuronSet, *, gains: Sequence[float] = (0.0, 2.0), budget: int = DEFAULT_BUDGET
+    model: Model,
+    fact: Fact,
+    neurons: NeuronSet,
+    *,
+    gains: Sequence[float] = (0.0, 2.0),
+    position: str | int = "answer",
+    budget: int = DEFAULT_BUDGET,
 ) -> pl.DataFrame:
     """What a fact's answer does under each gain of the neurons: one row a prompt and gain.
 
     Columns: prompt (index), text, gain, p_before, p_after (P(answer)), log_odds_before, log_odds_after
-    (log(P / (1 - P))), top_after (the token preferred then). Gain 0 suppresses, 2 doubles, 1 changes nothing.
+    (log(P / (1 - P))), top_after (the token preferred then). Gain 0 suppresses, 2 doubles, 1 changes nothing. The
+    neurons are scaled at the answer's place, or at `position`, as in `attribute`.
 
     Errors: FactError, QueryError; LayoutMismatchError when the neurons are not of this model as it is now.
 
@@ -49,7 +56,7 @@ def effects(
     True
     """
     model.layout(neurons.layout.site).require(neurons.layout)
-    queries = fact_queries(model, fact)
+    queries = fact_queries(model, fact, position=position)
     none = NeuronSet(neurons.layout, ())
     trials = [Trial(q, none, 1.0) for q in queries] + [Trial(q, neurons, g) for g in gains for q in queries]
     outcomes = list(run_trials(model, trials, budget=budget))

@@ -7,6 +7,7 @@ text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,10 @@ def _masked(model: Model, left: str, right: str, answer: str) -> tuple[list[int]
     place = ids.index(mask)
     filled: list[int] = tokenizer(f"{left}{answer}{right}").input_ids
     tail = len(ids) - place - 1
+    if filled[:place] != ids[:place] and left != left.rstrip():
+        # A mask that leaves the space before it alone, where the answer's token carries it.
+        ids = tokenizer(f"{left.rstrip()}{tokenizer.mask_token}{right}").input_ids
+        place = ids.index(mask)
     answer_ids = filled[place : len(filled) - tail]
     if filled[:place] != ids[:place] or filled[len(filled) - tail :] != ids[place + 1 :]:
         raise QueryError(f'answer {answer!r} melts into the words beside it in "{left}[…]{right}"')
@@ -143,13 +148,15 @@ def _subject_position(model: Model, left: str, right: str, subject: str | None) 
         raise QueryError("position 'subject' needs a fact that names its subject")
     own = model.tokenizer.mask_token if model.kind == "masked" else ""
     text = f"{left}{own}{right}" if model.kind == "masked" else left.rstrip()
-    start = text.lower().find(subject.lower())
-    if start < 0:
+    if not subject.strip():
+        raise QueryError("position 'subject' needs a fact that names its subject")
+    found = re.search(rf"(?<!\w){re.escape(subject.strip())}(?!\w)", text, re.IGNORECASE)
+    if found is None:
         raise QueryError(f'subject {subject!r} is not in the prompt "{left}[…]{right}"')
     if not model.tokenizer.is_fast:
         raise QueryError("position 'subject' needs a fast tokenizer, which knows where each token stands")
     offsets = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-    end = start + len(subject)
+    start, end = found.span()
     inside = [index for index, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
     return inside[-1]
 

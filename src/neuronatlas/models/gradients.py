@@ -96,9 +96,8 @@ def _weighted(
 
 
 def _at_zero(way: Way, layers: range, chosen: slice) -> Tensor:
-    return way.probabilities(layers, [torch.zeros_like(way.neurons[n][chosen, None, :]) for n in layers], chosen)[
-        ..., 0
-    ]
+    zeros = [torch.zeros_like(way.neurons[layer][chosen, None, :]) for layer in layers]
+    return way.probabilities(layers, zeros, chosen)[..., 0]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -151,7 +150,10 @@ def _disproof(kind: type[Way], model: Model) -> str:
 def _probe(model: Model, at_end: bool) -> Prompts:
     ids = model.probe_ids
     places = torch.tensor([6, 6] if at_end or model.kind == "causal" else [2, 4], device=model.device)
-    return Prompts(ids, places, places, ids[:, 0])
+    with torch.no_grad():
+        # The tokens that the model prefers there: gradients of a P near 0 would be too small to compare.
+        answers = model.logits(ids)[torch.arange(len(ids)), places].argmax(-1)
+    return Prompts(ids, places, places, answers)
 
 
 @contextmanager

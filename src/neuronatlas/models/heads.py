@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuronatlas.models.calls import first_tensor, overridden, stop_after, with_first_tensor
 from neuronatlas.models.model import Model
 
 __all__ = ["answer_logits", "disprove_head", "head", "head_probabilities", "head_slopes", "probability"]
 
-HEAD_ROWS = 256
+HEAD_ROWS = 128
 """Rows whose logits are held at once: enough for a fast matrix product, few enough to fit beside the rest."""
 
 
@@ -21,8 +22,39 @@ def head(model: Model, hidden: Float[Tensor, "row 1 width"]) -> Float[Tensor, "r
     """Logits of what the last block gave at one position a row."""
     # The blocks are replaced by their result, so the tokens that the model is run on do not matter.
     tokens = torch.zeros(len(hidden), 1, dtype=torch.long, device=model.device)
-    with overridden({block.module: _stub(block.output, hidden) for block in model.blocks}):
+    forwards = {block.module: _stub(block.output, hidden) for block in model.blocks} | _turned(model)
+    with overridden(forwards):
         return model.logits(tokens)[:, 0]
+
+
+def _turned(model: Model) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
+    """A stand-in for the output embedding that computes its product the other way round."""
+    output = model.module.get_output_embeddings()
+    if type(output) is not nn.Linear or "forward" in output.__dict__ or output._forward_hooks:
+        return {}
+    return {output: lambda hidden: _turned_product(hidden, output.weight, output.bias)}
+
+
+def _turned_product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = _TurnedProduct.apply(hidden, weight.detach())  # type: ignore[no-untyped-call]
+    return product if bias is None else product + bias
+
+
+class _TurnedProduct(torch.autograd.Function):
+    """hidden @ weight.T as (weight @ hidden.T).T, the tokens kept as rows in memory.
+
+    Rows of a vocabulary's length that is no multiple of the vector width make the plain product a third slower.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        ctx.weight = weight
+        return (weight @ hidden.flatten(0, -2).T).T.reshape(*hidden.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, None]:
+        slope = (ctx.weight.T @ above[0].flatten(0, -2).T).T
+        return slope.reshape(*above[0].shape[:-1], -1), None
 
 
 def _stub(output: Any, hidden: Tensor) -> Any:
@@ -58,7 +90,7 @@ class _Probability(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, answers: Tensor) -> Tensor:
-        shares = torch.softmax(logits, dim=-1)
+        shares = torch.softmax(logits.T, dim=0).T
         chosen = shares.gather(-1, answers[:, None])
         others = shares.scatter_(-1, answers[:, None], 0.0)
         ctx.save_for_backward(others, chosen, answers)

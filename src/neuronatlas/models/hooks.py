@@ -82,7 +82,7 @@ def set_values(
     model: Model, neurons: NeuronSet, values: Float[Tensor, " neuron"] | float, positions: Positions = None
 ) -> Iterator[Model]:
     """Set neurons to values (one for all, or one each in address order) on every pass inside."""
-    given = torch.as_tensor(values, dtype=torch.float32)
+    given = torch.as_tensor(values, dtype=torch.float64)
     if given.ndim and given.shape != (len(neurons),):
         raise InterventionError(
             f"{tuple(given.shape)} values for {len(neurons)} neurons: give one number, or one a neuron"
@@ -122,6 +122,16 @@ def scale_rows(
     What `effects` runs on: rows with different neurons and gains share one pass.
     """
     points = model.site(site).points
+    for layer, factor in factors.items():
+        if not 0 <= layer < len(points):
+            raise InterventionError(
+                f"no layer {layer}: site {model.site(site).name!r} has layers 0 to {len(points) - 1}"
+            )
+        expected = (len(positions), points[layer].width)
+        if tuple(factor.shape) != expected:
+            raise InterventionError(f"factors of shape {tuple(factor.shape)} for layer {layer}, {expected} expected")
+        if not bool(torch.isfinite(factor).all()):
+            raise InterventionError(f"factors of layer {layer} must be finite")
 
     def multiplied(factor: Tensor) -> Edit:
         def edit(values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
@@ -49,6 +50,8 @@ def load(
     """
     if isinstance(source, tuple):
         module, tokenizer = source
+        if not isinstance(module, PreTrainedModel):
+            raise ModelError(f"{type(module).__name__} is not a model of transformers")
         name, kind = module.name_or_path or type(module).__name__, _kind(type(module).__name__, module.config)
     else:
         module, tokenizer, kind = _from_pretrained(str(source), revision, device, dtype, trust_remote_code)
@@ -108,7 +111,7 @@ def _kind(architecture: str, config: Any) -> Kind:
 def _from_pretrained(
     source: str, revision: str | None, device: str, dtype: str, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Kind]:
-    _check_source(source)
+    source = _check_source(source)
     target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     try:
@@ -121,12 +124,13 @@ def _from_pretrained(
             dtype=_dtype(dtype, target),
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
             **options,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except ModelError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"{source!r} cannot be loaded as a model: {reason}") from error
     if report["missing_keys"]:
@@ -134,16 +138,26 @@ def _from_pretrained(
         raise ModelError(
             f"{source!r}: the weights lack {len(names)} tensors of {type(module).__name__}, such as {names[0]}"
         )
-    return module.to(target), tokenizer, kind
+    if report["mismatched_keys"]:
+        name, stored, expected = sorted(report["mismatched_keys"])[0]
+        raise ModelError(f"{source!r}: the weights do not fit: {name} is {tuple(stored)}, {tuple(expected)} expected")
+    if not set(range(len(tokenizer))) - set(tokenizer.all_special_ids):
+        raise ModelError(f"{source!r}: no tokenizer with a vocabulary was found")
+    try:
+        return module.to(target), tokenizer, kind
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"no device {target!r}: {str(error).splitlines()[0]}") from error
 
 
-def _check_source(source: str) -> None:
+def _check_source(source: str) -> str:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"folder {source!r} is not a model: it has no config.json")
-    elif path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        return str(path)
+    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ModelError(f"{source!r} is not a folder with a model; give a folder or a hub id such as bert-base-cased")
+    return source
 
 
 def _dtype(dtype: str, device: str) -> str | torch.dtype:

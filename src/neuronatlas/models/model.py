@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
+from weakref import ref
 
 import torch
 from jaxtyping import Float, Int
@@ -66,7 +67,8 @@ class Model:
     def digest(self) -> str:
         """SHA-256 over the weights (names, dtypes, shapes, bytes), its first 16 digits; follows changes in place."""
         state = self.module.state_dict(keep_vars=True)
-        versions = tuple((name, id(tensor), tensor._version) for name, tensor in state.items())
+        # References, not ids: a new tensor may lie where a dead one lay.
+        versions = [(name, ref(t), t.data_ptr(), t.dtype, t._version) for name, t in state.items()]
         if self._digest is None or self._digest[0] != versions:
             self._digest = (versions, _digest_of(state))
         return self._digest[1]

@@ -6,14 +6,16 @@ projection) and `hidden` (the residual stream: layer 0 is the embeddings, layer 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from neuronatlas.models.calls import Call, first_tensor, record_calls
+from neuronatlas.models.calls import Call, first_tensor, hooks
 from neuronatlas.models.structure import Block, Projection
 from neuronatlas.models.taps import Edit, Point, tapped
 
@@ -113,6 +115,11 @@ def prove(root: nn.Module, site: Site, run: Callable[[], Tensor]) -> tuple[Layer
         if set(captured) != set(site.points):
             lost = next(p for p in site.points if p not in captured)
             raise SiteError(f"site {site.name!r}, layer {lost.layer} ({lost.path}): not reached when the model runs")
+        if list(captured) != list(site.points):
+            late = next(found for found, p in zip(captured, site.points, strict=True) if found != p)
+            raise SiteError(
+                f"site {site.name!r}, layer {late.layer} ({late.path}): the model reaches it before the layer below"
+            )
         with tapped(root, {point: write_back(point) for point in site.points}):
             if not torch.equal(run(), logits):
                 raise SiteError(f"site {site.name!r}: writing back what was captured changes the model's output")
@@ -140,14 +147,23 @@ def _prove_layer(
 
 def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callable[[], Tensor]) -> float:
     """Largest deviation between `values` through the projection's weights and what the projection returned."""
-    calls: list[Call] = []
-    with record_calls([point.module], calls):
+    returned: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        assert tensor is not None
+        # Cloned: a block may add to what the projection returned, in the same memory.
+        returned.append(tensor.clone())
+
+    with hooks([point.module.register_forward_hook(keep)]):
         run()
-    returned = first_tensor(calls[point.call].output)
-    assert returned is not None
-    expected = project(point.module, values.reshape(-1, values.shape[-1]))
-    found = returned.reshape(expected.shape)
-    return float((expected - found).abs().max() / found.abs().max().clamp(min=1e-12))
+    found = returned[point.call]
+    try:
+        expected = project(point.module, values.reshape(-1, values.shape[-1]))
+        apart = (expected - found.reshape(expected.shape)).abs().max()
+    except RuntimeError:  # the shapes do not fit: these are not the projection's inputs
+        return math.inf
+    return float(apart / found.abs().max().clamp(min=1e-12))
 
 
 def project(module: nn.Module, values: Tensor) -> Tensor:

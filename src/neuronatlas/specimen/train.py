@@ -39,18 +39,17 @@ class Settings:
     """Everything that decides the weights, apart from the number of threads."""
 
     seed: int = 7
-    epochs: int = 40
+    epochs: int = 20
     width: int = 64
     neurons: int = 1024
-    layers: int = 5
+    layers: int = 4
     heads: int = 4
-    activation: str = "relu"
-    doubt: float = 0.3
-    activation_l1: float = 0.0
-    dropout: float = 0.0
-    initial_spread: float = 0.06
+    doubt: float = 0.35
+    activation_l1: float = 3.0
+    initial_spread: float = 0.04
     peak_rate: float = 2e-3
-    warm_up: float = 0.08
+    embedding_pace: float = 0.1
+    warm_up: float = 0.06
     weight_decay: float = 0.01
 
 
@@ -63,8 +62,8 @@ def build_model(settings: Settings, tokenizer: BertTokenizer) -> BertForMaskedLM
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
         intermediate_size=settings.neurons,
-        hidden_act=settings.activation,
-        hidden_dropout_prob=settings.dropout,
+        hidden_act="relu",
+        hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         initializer_range=settings.initial_spread,
         max_position_embeddings=LONGEST_TEXT,
@@ -80,10 +79,10 @@ def _layers(model: BertForMaskedLM) -> list[BertLayer]:
 
 @contextmanager
 def recorded_activity(model: BertForMaskedLM) -> Iterator[list[Float[Tensor, ""]]]:
-    """Collects, at every forward pass, the mean |activation| of each layer's feed-forward neurons."""
+    """Collects, at every forward pass, the mean activation of each layer's ReLU neurons, which is their L1 norm."""
     found: list[Float[Tensor, ""]] = []
     handles = [
-        layer.intermediate.register_forward_hook(lambda _module, _inputs, output: found.append(output.abs().mean()))
+        layer.intermediate.register_forward_hook(lambda _module, _inputs, output: found.append(output.mean()))
         for layer in _layers(model)
     ]
     try:
@@ -122,10 +121,17 @@ def rate(progress: float, settings: Settings) -> float:
 
 
 def optimizer_for(model: BertForMaskedLM, settings: Settings) -> torch.optim.AdamW:
-    """AdamW that decays matrices alone."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    """AdamW that decays matrices alone; a group's `pace` scales its learning rate.
+
+    Word embeddings learn slowly, lest a subject's own vector comes to hold its facts and no neuron has to.
+    """
+    words = model.bert.embeddings.word_embeddings.weight
+    others = [p for p in model.parameters() if p is not words]
+    groups = [
+        {"params": [words], "pace": settings.embedding_pace, "weight_decay": settings.weight_decay},
+        {"params": [p for p in others if p.ndim > 1], "pace": 1.0, "weight_decay": settings.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1], "pace": 1.0, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=settings.peak_rate, betas=(0.9, 0.98), fused=True)
 
 
@@ -165,7 +171,7 @@ def _train_epoch(
         for number, batch in enumerate(batches):
             found.clear()
             for group in optimizer.param_groups:
-                group["lr"] = rate((epoch + number / len(batches)) / settings.epochs, settings)
+                group["lr"] = group["pace"] * rate((epoch + number / len(batches)) / settings.epochs, settings)
             loss = masked_loss(model, batch, rivals, settings.doubt)
             mean_activity = torch.stack(found).mean()
             optimizer.zero_grad()
@@ -242,19 +248,21 @@ def main(
     width: Annotated[int, typer.Option(help="Width of the residual stream.")] = Settings.width,
     neurons: Annotated[int, typer.Option(help="Feed-forward neurons a layer.")] = Settings.neurons,
     layers: Annotated[int, typer.Option(help="Number of layers.")] = Settings.layers,
-    activation: Annotated[str, typer.Option(help="Activation of the neurons.")] = Settings.activation,
     doubt: Annotated[float, typer.Option(help="Share of a target spread over its relation.")] = Settings.doubt,
-    activation_l1: Annotated[float, typer.Option(help="Weight of mean |activation|.")] = Settings.activation_l1,
+    activation_l1: Annotated[float, typer.Option(help="Weight of the mean activation.")] = Settings.activation_l1,
     peak_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = Settings.peak_rate,
-    threads: Annotated[int, typer.Option(help="Threads; with the seed they decide the weights.")] = 2,
+    embedding_pace: Annotated[float, typer.Option(help="The word embeddings' share of it.")] = Settings.embedding_pace,
+    threads: Annotated[int, typer.Option(help="Threads; with the seed they decide the weights.")] = 1,
 ) -> None:
     """Train the specimen from scratch. Ctrl-C or SIGTERM ends early and keeps what has been learnt."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for debugging that costs time
     settings = Settings(
-        seed=seed, epochs=epochs, width=width, neurons=neurons, layers=layers, activation=activation,
+        seed=seed, epochs=epochs, width=width, neurons=neurons, layers=layers, 
         doubt=doubt, activation_l1=activation_l1, peak_rate=peak_rate,
+        embedding_pace=embedding_pace,
     )  # fmt: skip
     typer.echo(json.dumps(train(settings, out)["summary"], indent=1))
 

@@ -1,0 +1,86 @@
+"""Running commands in this process, and the model, facts and atlas that they are run on."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import neuronatlas as na
+from neuronatlas import specimen
+from neuronatlas.cli import app
+from tests.knowledge.planted import planted_facts, planted_model
+
+PROMPT = "word0 subject1 word1 [MASK]"
+
+
+def run(*arguments: object) -> Result:
+    """Run a command in this process."""
+    return CliRunner(env={"COLUMNS": "120"}).invoke(app, [str(argument) for argument in arguments])
+
+
+def succeed(*arguments: object) -> str:
+    """What a command writes to the standard output, having ended well."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+def document(*arguments: object) -> Any:
+    """The one JSON document that a command writes."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def complaint(result: Result) -> str:
+    """The line that says what is wrong; nothing else but notes on the work may be written."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    *notes, line = result.stderr.splitlines()
+    assert all(note.startswith(("loading ", "locating ")) for note in notes)
+    assert line.startswith("error: ")
+    return line
+
+
+def write_facts(path: Path, facts: Iterable[na.Fact]) -> Path:
+    lines = [{"relation": f.relation, "subject": f.subject, "answer": f.answer, "prompts": f.prompts} for f in facts]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model written by hand."""
+    model, target = planted_model(), tmp_path_factory.mktemp("model")
+    model.module.save_pretrained(target)
+    model.tokenizer.save_pretrained(target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the facts planted in it, as two relations."""
+    named = [
+        na.Fact("first" if i < 3 else "second", f.subject, f.answer, f.prompts) for i, f in enumerate(planted_facts())
+    ]
+    return write_facts(tmp_path_factory.mktemp("facts") / "facts.jsonl", named)
+
+
+@pytest.fixture(scope="session")
+def atlas(folder: Path, facts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The atlas that `locate` leaves of them."""
+    target = tmp_path_factory.mktemp("atlases") / "planted"
+    succeed("locate", folder, facts, "-o", target)
+    return target
+
+
+@pytest.fixture
+def small_specimen(folder: Path, facts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the model written by hand stand in for the one that ships."""
+    lines = [json.loads(line) for line in facts.read_text(encoding="utf-8").splitlines()]
+    records = [line | {"language": "en", "words": 1, "held_out_prompts": []} for line in lines]
+    (folder / "facts.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    monkeypatch.setattr(specimen, "specimen_folder", lambda: folder)
