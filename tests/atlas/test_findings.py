@@ -72,6 +72,8 @@ def test_sentences_tell_what_the_tables_hold() -> None:
         "Layer 7 holds the most knowledge neurons, 75 % of all; 75 % lie in layers 6 to 7, the top quarter, "
         "against 25 % of those that the activation baseline picks."
     )
+    shallow = layers.filter(layer=7).with_columns(layer=pl.lit(3))
+    assert plain(findings.layers_sentence(shallow)) == "Layer 3 holds the most knowledge neurons, 100 % of all."
     assert plain(findings.neurons_sentence(pl.DataFrame({"n_neurons": [0, 2, 4, 5]}))) == (
         "A fact has 2.8 knowledge neurons on average (median 3, at most 5); 25 % of the facts have none."
     )
@@ -136,6 +138,20 @@ def test_each_weakness_of_the_data_is_named(
         assert caveat in found[0]
 
 
+def test_prompts_left_out_are_counted(sound: Tables) -> None:
+    skipped = pl.DataFrame({"fact": [0, 1], "prompt": [0, 0], "reason": ["two tokens", "text after the place"]})
+    total = sound["prompts"].height + 2
+    assert caveats(sound | {"skipped": skipped}) == [
+        f"2 of {total} prompts did not suit the model and were left out; skipped.parquet says why."
+    ]
+
+
+def test_a_few_large_gaps_are_no_caveat(sound: Tables) -> None:
+    one = pl.int_range(pl.len()) == 0
+    prompts = sound["prompts"].with_columns(gap=pl.when(one).then(0.5).otherwise("gap"))
+    assert caveats(sound | {"prompts": prompts}) == []
+
+
 def test_top_neurons_are_ordered_by_facts_and_then_by_address() -> None:
     rows = [(0, "a", 1, 5), (1, "a", 1, 5), (2, "b", 1, 5), (0, "a", 0, 9), (1, "a", 0, 3)]
     neurons = pl.DataFrame(rows, schema=["fact", "relation", "layer", "unit"], orient="row").with_columns(
@@ -147,7 +163,7 @@ def test_top_neurons_are_ordered_by_facts_and_then_by_address() -> None:
     assert top["neuron"].to_list() == ["L1.U5", "L0.U3", "L0.U9"]
     assert top["n_facts"].to_list() == [3, 1, 1]
     assert top["relations"][0] == "a (2), b (1)"
-    assert top["examples"][0] == "s0 → x, s1 → y, s2 → z"
+    assert plain(top["examples"][0]) == "s0 → x; s1 → y; s2 → z"
 
 
 def test_the_facts_tell_what_suppression_did_to_each(make_tables: MakeTables) -> None:
@@ -162,8 +178,17 @@ def test_the_facts_tell_what_suppression_did_to_each(make_tables: MakeTables) ->
     assert first["Addresses"].count("L") == int(first["Neurons"])
 
 
+def test_a_fact_without_a_subject_is_shown_by_a_prompt(make_tables: MakeTables) -> None:
+    tables = make_tables(relations=1, facts=3)
+    tables["facts"] = tables["facts"].with_columns(subject=pl.lit(None, pl.String))
+    assert fact_listing(tables, most=3).rows[2][1] == tables["prompts"].filter(fact=2, prompt=0)["text"][0]
+    assert all(
+        examples and "None" not in examples for examples in top_neurons(tables["neurons"], tables["facts"])["examples"]
+    )
+
+
 def test_a_relation_whose_tuning_failed_is_marked(make_tables: MakeTables) -> None:
     tables = make_tables(relations=2)
     tables["relations"] = tables["relations"].with_columns(tuned=pl.Series(["not reached", "fixed"]))
-    threshold = [row[6] for row in relation_listing(tables).rows]
+    threshold = [row[5] for row in relation_listing(tables).rows]
     assert threshold == ["0.70\N{DAGGER}", "0.70"]

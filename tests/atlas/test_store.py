@@ -290,6 +290,19 @@ def test_two_runs_in_one_folder_do_not_clash(tmp_path: Path) -> None:
     begin(tmp_path / "atlas").close()
 
 
+def test_a_disk_that_knows_no_locks_can_still_hold_an_atlas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    run(tmp_path / "atlas")
+    assert contents(tmp_path / "atlas") == undisturbed
+
+
 def test_a_reader_needs_no_lock_and_sees_finished_parts_of_a_running_atlas(tmp_path: Path) -> None:
     with begin(tmp_path / "atlas") as writer:
         writer.write_part("locate", 1, part(1))

@@ -10,6 +10,7 @@ from neuronatlas.atlas.wording import count, listed, percent, sentence
 __all__ = ["FEW_FACTS", "LARGE_GAP", "SATURATED", "caveats"]
 
 LARGE_GAP = 0.05  # of probability
+MANY_GAPS = 0.01  # of the prompts
 SATURATED = 0.9  # of probability
 FEW_FACTS = 10
 
@@ -17,6 +18,7 @@ FEW_FACTS = 10
 def caveats(tables: Tables) -> list[str]:
     """What in these very numbers asks for care, one entry each; nothing where nothing does."""
     checks: list[Callable[[Tables], str]] = [
+        _skipped,
         _not_beyond_random,
         _untuned,
         _saturated,
@@ -27,6 +29,16 @@ def caveats(tables: Tables) -> list[str]:
         _few_facts,
     ]
     return [text for check in checks if (text := check(tables))]
+
+
+def _skipped(tables: Tables) -> str:
+    skipped = tables.get("skipped", pl.DataFrame()).height
+    if not skipped:
+        return ""
+    total = skipped + tables["prompts"].height
+    return (
+        f"{skipped:,} of {count(total, 'prompt')} did not suit the model and were left out; skipped.parquet says why."
+    )
 
 
 def _not_beyond_random(tables: Tables) -> str:
@@ -69,7 +81,7 @@ def _unknown(tables: Tables) -> str:
 def _large_gaps(tables: Tables) -> str:
     prompts = tables["prompts"]
     large = prompts.filter(pl.col("gap").abs() > LARGE_GAP).height
-    if not large:
+    if large == 0 or large < MANY_GAPS * prompts.height:
         return ""
     where = f"{large:,} of {count(prompts.height, 'prompt')} ({percent(large / prompts.height, 1)})"
     return f"On {where} the scores miss the change of P that they add up to by over {LARGE_GAP:g}: take more nodes."

@@ -15,6 +15,7 @@ else:
 __all__ = ["FolderLock", "is_disk_full", "publish", "remove", "write"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}  # some network disks: to work unguarded beats not to work
 _LOCKED_BYTE = 1 << 20  # far behind the process number, so that others can still read it where locks forbid reading
 
 
@@ -115,4 +116,8 @@ def _lock(descriptor: int) -> None:
             raise BlockingIOError(error.errno, error.strerror) from None
         os.lseek(descriptor, 0, os.SEEK_SET)
     else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise

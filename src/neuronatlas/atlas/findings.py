@@ -116,10 +116,11 @@ def layers_sentence(layers: pl.DataFrame) -> str:
         return "No knowledge neurons were found."
     n_layers = max(layers["layer"]) + 1
     lowest = n_layers - -(-n_layers // 4)
-    where = f"layers {lowest} to {n_layers - 1}, the top quarter" if lowest < n_layers - 1 else f"layer {lowest}"
     top = own["layer"][0]
     text = f"Layer {top} holds the most knowledge neurons, {percent(own['n'][0] / total)} of all"
-    text += f"; {percent(_share_from(own, lowest))} lie in {where}"
+    if not top == lowest == n_layers - 1:
+        where = f"layers {lowest} to {n_layers - 1}, the top quarter" if lowest < n_layers - 1 else f"layer {lowest}"
+        text += f"; {percent(_share_from(own, lowest))} lie in {where}"
     baseline = counts.filter(rule="activation")
     if main != "activation" and sum(baseline["n"]):
         text += f", against {percent(_share_from(baseline, lowest))} of those that the activation baseline picks"

@@ -34,13 +34,14 @@ def top_neurons(neurons: pl.DataFrame, facts: pl.DataFrame, most: int = 20) -> p
     """
     own = neurons.filter(pl.col("rule") == main_rule(neurons), pl.col("fold") == "all")
     own = own.join(facts.select("fact", "subject", "answer"), on="fact", maintain_order="left").sort("fact")
+    with_subject = pl.format("{}\N{NO-BREAK SPACE}→ {}", "subject", "answer")
     grouped = own.group_by("layer", "unit").agg(
         n_facts=pl.len(),
         n_relations=pl.col("relation").n_unique(),
         relations=pl.col("relation"),
         share=pl.mean("share"),
         score=pl.mean("score"),
-        examples=pl.format("{} → {}", "subject", "answer").head(_MOST_EXAMPLES),
+        examples=pl.coalesce(with_subject, "answer").unique(maintain_order=True).head(_MOST_EXAMPLES),
     )
     ordered = grouped.sort("n_facts", "layer", "unit", descending=[True, False, False]).head(most)
     return ordered.select(
@@ -50,7 +51,7 @@ def top_neurons(neurons: pl.DataFrame, facts: pl.DataFrame, most: int = 20) -> p
         pl.col("relations").map_elements(_counted, return_dtype=pl.String),
         "share",
         "score",
-        pl.col("examples").list.join(", "),
+        pl.col("examples").list.join("; "),
     )
 
 
@@ -82,6 +83,7 @@ def fact_listing(tables: Tables, most: int) -> Listing:
     gains = ends(tables["summary"])[:1]
     changes = _changes(tables["effects"], gains)
     addresses = _addresses(tables["neurons"])
+    asked = dict(tables["prompts"].sort("fact", "prompt").unique("fact", keep="first")["fact", "text"].iter_rows())
     heading = [f"P(answer) {gain_label(gain)}" for gain in gains]
     return Listing(
         ["Relation", "Subject", "Answer", "Prompts", "Known", "P(answer)", *heading, "Neurons", "Addresses"],
@@ -89,7 +91,7 @@ def fact_listing(tables: Tables, most: int) -> Listing:
         [
             [
                 fact["relation"],
-                fact["subject"],
+                fact["subject"] or asked.get(fact["fact"], ""),
                 fact["answer"],
                 f"{fact['n_prompts']:,}" + ("*" if fact["weak"] else ""),
                 "yes" if fact["top1"] >= KNOWN else "no",
@@ -131,8 +133,7 @@ def relation_listing(tables: Tables) -> Listing:
     rows = [
         [
             row["relation"],
-            f"{row['n_facts']:,}",
-            f"{row['n_prompts']:,}",
+            f"{row['n_facts']:,} / {row['n_prompts']:,}",
             percent(share_known.get(row["relation"])),
             number(row["p_mean"], 2),
             number(row["mean_neurons"], 1),
@@ -141,7 +142,7 @@ def relation_listing(tables: Tables) -> Listing:
         ]
         for row in tables["relations"].sort("relation").iter_rows(named=True)
     ]
-    headings = ["Relation", "Facts", "Prompts", "Known", "P(answer)", "Neurons", "Share threshold"]
+    headings = ["Relation", "Facts / prompts", "Known", "P(answer)", "Neurons", "Share threshold"]
     headings += [_heading(condition, gain) for condition, gain in shown]
     return Listing(headings, [False, *[True] * (len(headings) - 1)], rows)
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
@@ -43,8 +44,8 @@ def describe(model: Mapping[str, Any], settings: Mapping[str, Any], command: str
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    except metadata.PackageNotFoundError:  # run from its source, as this package may be
+        return str(getattr(sys.modules.get(package), "__version__", "not installed"))
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:

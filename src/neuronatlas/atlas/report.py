@@ -19,7 +19,8 @@ from neuronatlas.atlas.tiles import tiles
 
 __all__ = ["write_report"]
 
-_TABLES = ("facts", "prompts", "neurons", "effects", "summary", "relations", "layers", "sharing")
+_NEEDED = ("facts", "prompts", "neurons", "effects", "summary", "relations", "layers", "sharing")
+_WELCOME = ("skipped",)
 
 
 def write_report(atlas_folder: str | Path) -> Path:
@@ -31,7 +32,8 @@ def write_report(atlas_folder: str | Path) -> Path:
     if atlas.state != "complete":
         command = atlas.meta["command"] or "the command that began it"
         raise AtlasError(f"{atlas.folder} is not complete yet, so it has no report; run again: {command}")
-    page = render(atlas.meta, {name: atlas.table(name) for name in _TABLES})
+    names = [*_NEEDED, *(name for name in _WELCOME if name in atlas.tables)]
+    page = render(atlas.meta, {name: atlas.table(name) for name in names})
     path = atlas.folder / "report.html"
     durable.write(path, page.encode(), atlas.folder / ".tmp")
     durable.remove(atlas.folder / ".tmp")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 import polars as pl
 
@@ -27,14 +28,14 @@ class Whisker:
 class Tile:
     """A number with what it is, what to compare it with, and one small picture.
 
-    The picture is an interval against its control (`whiskers` about `zero`), columns (`bars`, 0 to 100) or a filled
-    line (`filled`, 0 to 100).
+    `detail` stands below the number: an interval, or what the number is made of. The picture is an interval against
+    its control (`whiskers` about `zero`), columns (`bars`, 0 to 100) or a filled line (`filled`, 0 to 100).
     """
 
     label: str
     number: str
     note: str
-    interval: str = ""
+    detail: str = ""
     zero: float = 0.0
     whiskers: tuple[Whisker, ...] = ()
     bars: tuple[float, ...] = ()
@@ -81,11 +82,14 @@ def _neurons_tile(tables: Tables) -> Tile:
     bars = tuple(round(100 * value / max(1, *n), 1) for value in n)
     mean = sum(facts["n_neurons"]) / max(facts.height, 1)
     note = f"by layer, from 0 to {len(n) - 1}" if len(n) > 1 else "in the only layer"
-    return Tile("Neurons per fact", number(mean, 1), note if n else "none found", bars=bars)
+    spread = f"median {median(facts['n_neurons']):g}, at most {max(facts['n_neurons']):,}" if facts.height else ""
+    return Tile("Neurons per fact", number(mean, 1), note if n else "none found", spread, bars=bars)
 
 
 def _known_tile(tables: Tables) -> Tile:
     facts, relations, prompts = (tables[name] for name in ("facts", "relations", "prompts"))
-    known = facts.filter(pl.col("top1") >= KNOWN).height / max(facts.height, 1)
-    size = f"{count(facts.height, 'fact')}, {count(relations.height, 'relation')}, {count(prompts.height, 'prompt')}"
-    return Tile("Facts the model knows", percent(known), size, filled=round(100 * known, 1))
+    known = facts.filter(pl.col("top1") >= KNOWN).height
+    share = known / max(facts.height, 1)
+    size = f"{count(relations.height, 'relation')}, {count(prompts.height, 'prompt')}"
+    detail = f"{known:,} of {facts.height:,}"
+    return Tile("Facts the model knows", percent(share), size, detail, filled=round(100 * share, 1))

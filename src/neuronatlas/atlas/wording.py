@@ -52,7 +52,7 @@ class Effect:
 
     @property
     def _digits(self) -> int:
-        size = abs(self.value) * 100
+        size = 100 * max(abs(self.value), (self.high - self.low) / 2)
         return 0 if not size < 10 else 1 if size >= 0.095 else 2
 
 

@@ -20,7 +20,7 @@ from neuronatlas.neurons import NeuronScores
 
 __all__ = ["Attribution", "AttributionError", "attribute", "attribute_queries", "fact_queries"]
 
-DEFAULT_BUDGET = 4096
+DEFAULT_BUDGET = 2048
 
 
 class AttributionError(ValueError):

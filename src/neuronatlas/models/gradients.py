@@ -44,7 +44,7 @@ def path_gradients(
     weights: Sequence[float],
     *,
     site: str = "ffn",
-    budget: int = 4096,
+    budget: int = 2048,
     way: type[Way] | None = None,
 ) -> Path:
     """Weighted sum of the gradients of P(answer) with respect to each layer's neurons at `nodes` times their values.

@@ -93,7 +93,7 @@ def is_held_out(kind: str, key: tuple[str, ...]) -> bool:
     """Whether a composition belongs to the tenth kept from training: the same on every machine, for all its wordings.
 
     >>> is_held_out("two-hop", ("capital_of", "currency", "Tokyo"))
-    False
+    True
     """
     digest = hashlib.sha256("\t".join((kind, *key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0

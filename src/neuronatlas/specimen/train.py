@@ -258,12 +258,17 @@ def main(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a guard for debugging that costs time
     settings = Settings(
-        seed=seed, epochs=epochs, width=width, neurons=neurons, layers=layers, 
-        doubt=doubt, activation_l1=activation_l1, peak_rate=peak_rate,
+        seed=seed,
+        epochs=epochs,
+        width=width,
+        neurons=neurons,
+        layers=layers,
+        doubt=doubt,
+        activation_l1=activation_l1,
+        peak_rate=peak_rate,
         embedding_pace=embedding_pace,
-    )  # fmt: skip
+    )
     typer.echo(json.dumps(train(settings, out)["summary"], indent=1))
 
 

@@ -39,7 +39,7 @@ class LocateSettings:
     site: str = "ffn"
     seed: int = 0
     facts_per_part: int = 16
-    attribution_budget: int = 4096
+    attribution_budget: int = 2048
     effects_budget: int = 8192
 
     def __post_init__(self) -> None:

@@ -41,7 +41,8 @@ function value(row, column) {
 }
 
 function sort(heading) {
-  const falling = heading.ariaSort !== "descending";
+  const numbers = heading.classList.contains("n"); // of numbers one wants the largest first, of words the first
+  const falling = numbers ? heading.ariaSort !== "descending" : heading.ariaSort === "ascending";
   const column = heading.cellIndex;
   const body = heading.closest("table").tBodies[0];
   const order = (a, b) => (a === b ? 0 : typeof a === typeof b ? (a < b ? -1 : 1) : typeof a === "number" ? -1 : 1);
