@@ -14,7 +14,7 @@ class EnglishRealiser(Realiser):
     """Puts plans into English."""
 
     def question(self, clause: Clause) -> list[Word]:
-        """`Does the dog sleep?`"""
+        """A question such as `Does the dog sleep?`."""
         return [*self.clause(clause, Shape("root", "question")), punctuation("?")]
 
     def clause(self, clause: Clause, shape: Shape) -> list[Word]:

@@ -27,7 +27,7 @@ class GermanRealiser(Realiser):
     subordinating_comma = True
 
     def question(self, clause: Clause) -> list[Word]:
-        """`Schläft der Hund?`"""
+        """A question such as `Schläft der Hund?`."""
         return [*self.clause(clause, Shape("root", "question")), punctuation("?")]
 
     def clause(self, clause: Clause, shape: Shape) -> list[Word]:

@@ -15,7 +15,7 @@ class SpanishRealiser(Realiser):
     """Puts plans into Spanish."""
 
     def question(self, clause: Clause) -> list[Word]:
-        """`¿Duerme el perro?`"""
+        """A question such as `¿Duerme el perro?`."""
         return [punctuation("¿"), *self.clause(clause, Shape("root", "question")), punctuation("?")]
 
     def clause(self, clause: Clause, shape: Shape) -> list[Word]:
