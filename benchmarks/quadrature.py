@@ -149,6 +149,7 @@ def main(
     prompts: Annotated[
         int | None, typer.Option(min=1, help="Prompts of each model, at most; by default what a few minutes allow.")
     ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Models to study, by name; all by default.")] = None,
     midpoints: Annotated[int, typer.Option(min=1, help="Midpoints of the reference.")] = 400,
     most_nodes: Annotated[int, typer.Option(min=1, help="Most nodes that are tried.")] = 12,
     threads: Annotated[int, typer.Option(min=0, help="Threads of torch; 0 leaves its own choice.")] = 0,
@@ -158,7 +159,7 @@ def main(
     transformers.utils.logging.disable_progress_bar()
     if threads:
         torch.set_num_threads(threads)
-    choices: Sequence[Choice] = SUBJECTS
+    choices: Sequence[Choice] = [choice for choice in SUBJECTS if not only or choice.name in only]
     if quick:
         choices, midpoints, most_nodes = [Choice("tiny", tiny, prompts=3)], 40, 4
     studies, missing = [], {}

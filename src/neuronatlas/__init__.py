@@ -2,14 +2,14 @@
 
 >>> import neuronatlas as na
 >>> model = na.load(na.specimen_folder())                       # or a hub id, or a folder of yours
->>> fact = na.Fact("capital", "France", "Paris", ["The capital of France is [MASK].", "[MASK] is the capital of
-France."])
+>>> prompts = ["The capital of France is [MASK].", "[MASK] is the capital of France."]
+>>> fact = na.Fact("capital", "France", "Paris", prompts)
 >>> neurons = na.locate(model, fact)
 >>> with na.suppress(model, neurons):
 ...     _ = na.attribute(model, fact.prompts[0], fact.answer, rule="activation")
 """
 
-from neuronatlas.atlas import Atlas, AtlasError
+from neuronatlas.atlas import Atlas, AtlasError, write_report
 from neuronatlas.knowledge.attribution import Attribution, AttributionError, attribute
 from neuronatlas.knowledge.effects import effects
 from neuronatlas.knowledge.facts import Fact, FactError
@@ -73,4 +73,5 @@ __all__ = [
     "specimen_facts",
     "specimen_folder",
     "suppress",
+    "write_report",
 ]
