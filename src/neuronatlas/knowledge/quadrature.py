@@ -54,7 +54,7 @@ def _nowhere(_steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
-        Rule("gauss-legendre", _gauss_legendre, 7, "integrated gradients by Gauss-Legendre quadrature"),
+        Rule("gauss-legendre", _gauss_legendre, 18, "integrated gradients by Gauss-Legendre quadrature"),
         Rule("left-riemann", _even(0.0), 20, "integrated gradients as the official code of Dai et al. sums them"),
         Rule("right-riemann", _even(1.0), 20, "integrated gradients as Dai et al. print the sum"),
         Rule("midpoint", _even(0.5), 20, "integrated gradients by the midpoint rule"),
