@@ -151,7 +151,7 @@ def main(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Models to study, by name; all by default.")] = None,
     midpoints: Annotated[int, typer.Option(min=1, help="Midpoints of the reference.")] = 400,
-    most_nodes: Annotated[int, typer.Option(min=1, help="Most nodes that are tried.")] = 12,
+    most_nodes: Annotated[int, typer.Option(min=1, help="Most nodes that are tried.")] = 24,
     threads: Annotated[int, typer.Option(min=0, help="Threads of torch; 0 leaves its own choice.")] = 0,
     markdown: Annotated[Path | None, typer.Option(help="Write the outcome to this file as well.")] = None,
 ) -> None:
