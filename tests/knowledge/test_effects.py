@@ -31,7 +31,7 @@ def test_rows_with_different_neurons_and_gains_do_not_touch_each_other(planted: 
     trials = [
         Trial(asked, neurons, gain)
         for fact, neurons in zip(facts, na.locate(planted, facts), strict=True)
-        for asked in fact_queries(planted, fact)
+        for asked in fact_queries(planted, fact).values()
         for gain in (0.0, 1.0, 2.0)
     ]
     together = [outcome.probability for outcome in run_trials(planted, trials)]

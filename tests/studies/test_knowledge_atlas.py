@@ -61,17 +61,48 @@ def test_prompts_that_do_not_suit_the_model_are_kept_with_the_reason(atlas: na.A
     skipped = atlas.table("skipped")
     assert skipped.select("fact", "prompt").rows() == [(FACTS, 0)]
     assert "2 tokens" in skipped["reason"][0]
-    last = atlas.table("facts").row(FACTS, named=True)
-    assert (last["n_prompts"], last["n_neurons"], last["p_mean"]) == (0, 0, None)
+    assert atlas.table("facts")["fact"].to_list() == list(range(FACTS))
+
+
+def test_a_report_tells_of_facts_that_could_not_be_asked(atlas: na.Atlas) -> None:
+    page = na.write_report(atlas.folder).read_text(encoding="utf-8")
+    assert "among them all prompts of 1 fact;" in page
+
+
+def test_facts_that_cannot_be_asked_change_nothing_for_the_others(model: na.Model, tmp_path: Path) -> None:
+    unaskable = [na.Fact("first", f"subject{n}", "answer0 answer1", [f"subject{n} [MASK]"]) for n in range(4)]
+    facts = two_relations()[:3]
+    alone, beside = (
+        na.build_atlas(model, given, tmp_path / name, SETTINGS, progress=False)
+        for name, given in (("alone", facts), ("beside", facts + unaskable))
+    )
+    for table in ("neurons", "relations", "summary", "sharing", "facts"):
+        assert alone.table(table).equals(beside.table(table)), table
+
+
+def test_both_folds_have_prompts_whichever_prompts_suit(model: na.Model, tmp_path: Path) -> None:
+    suiting = two_relations()[0].prompts[:2]
+    fact = na.Fact("first", "subject0", "answer0", [suiting[0], "word0 " * 20 + "[MASK]", suiting[1]])
+    found = na.build_atlas(model, [fact], tmp_path / "gaps", SETTINGS, progress=False)
+    held_out = found.table("effects").filter(pl.col("condition") == "held-out")
+    assert held_out["prompt"].unique().to_list() == [0, 2]
+    assert held_out["n_neurons"].to_list() == [2] * 6
+
+
+def test_prompts_that_are_the_same_to_the_model_count_once(model: na.Model, tmp_path: Path) -> None:
+    prompt = two_relations()[0].prompts[0]
+    fact = na.Fact("first", "subject0", "answer0", [prompt, prompt.replace(" ", "  ")])
+    found = na.build_atlas(model, [fact], tmp_path / "same", SETTINGS, progress=False)
+    assert found.table("prompts").height == 1
+    assert "the same to this model as prompt 1" in found.table("skipped")["reason"][0]
 
 
 def test_layers_and_sharing_count_what_the_neurons_table_holds(atlas: na.Atlas) -> None:
     layers = atlas.table("layers").filter((pl.col("rule") == "gauss-legendre") & (pl.col("relation") == "all"))
     assert layers.select("layer", "n", "share").rows() == [(0, FACTS, 0.5), (1, FACTS, 0.5)]
     sharing = {(a, b): rest for a, b, *rest in atlas.table("sharing").rows()}
-    # The sixth fact suits no prompt and counts as one without neurons.
     assert sharing["first", "first"] == [3, 0.0, 0.0]
-    assert sharing["first", "second"] == [9, 0.0, 0.0]
+    assert sharing["first", "second"] == [6, 0.0, 0.0]
 
 
 def test_the_cut_into_parts_does_not_change_a_finding(model: na.Model, atlas: na.Atlas, tmp_path: Path) -> None:

@@ -32,13 +32,14 @@ def caveats(tables: Tables) -> list[str]:
 
 
 def _skipped(tables: Tables) -> str:
-    skipped = tables.get("skipped", pl.DataFrame()).height
-    if not skipped:
+    skipped = tables.get("skipped")
+    if skipped is None or not skipped.height:
         return ""
-    total = skipped + tables["prompts"].height
-    return (
-        f"{skipped:,} of {count(total, 'prompt')} did not suit the model and were left out; skipped.parquet says why."
-    )
+    total = skipped.height + tables["prompts"].height
+    lost = len(set(skipped["fact"]) - set(tables["facts"]["fact"]))
+    facts = f", among them all prompts of {count(lost, 'fact')}" if lost else ""
+    told = f"{skipped.height:,} of {count(total, 'prompt')} did not suit the model and were left out{facts}"
+    return f"{told}; skipped.parquet says why."
 
 
 def _not_beyond_random(tables: Tables) -> str:

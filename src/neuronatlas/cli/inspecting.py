@@ -29,7 +29,7 @@ from neuronatlas.cli.options import (
     as_names,
     as_position,
 )
-from neuronatlas.cli.running import console, note, print_json
+from neuronatlas.cli.running import console, print_json
 from neuronatlas.knowledge.attribution import Attribution
 from neuronatlas.knowledge.attribution import attribute as find_scores
 from neuronatlas.knowledge.effects import effects as find_effects
@@ -169,12 +169,9 @@ def effects(
         chosen = loaded.layout(site).set(as_names(neurons) or [])
     else:
         chosen = atlas_neurons(found, loaded, find_row(found, selected, index))
-        if (position := found.meta["settings"]["position"]) != "answer":
-            note(
-                f"note: the atlas looked at position {position}; here the neurons are multiplied at the answer's place"
-            )
-    table = find_effects(loaded, selected[index], chosen, gains=factors)
-    control = find_effects(loaded, selected[index], chosen.random_like(seed=0), gains=factors)
+    position = "answer" if found is None else found.meta["settings"]["position"]
+    table = find_effects(loaded, selected[index], chosen, gains=factors, position=position)
+    control = find_effects(loaded, selected[index], chosen.random_like(seed=0), gains=factors, position=position)
     if as_json:
         about = {"model": loaded.name, "digest": loaded.digest, "fact": asdict(selected[index])}
         lists = {"neurons": list(map(str, chosen)), "effects": table.to_dicts(), "random_neurons": control.to_dicts()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +13,27 @@ from torch import Tensor
 
 from neuronatlas.knowledge.facts import Fact, split_prompt
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, rule_nodes
-from neuronatlas.models.answers import Answered, Query, by_length, place_tokens, query, read_answers
+from neuronatlas.models.answers import Answered, Query, QueryError, by_length, place_tokens, query, read_answers
 from neuronatlas.models.gradients import Path, path_gradients
 from neuronatlas.models.model import Model
 from neuronatlas.models.replay import Prompts
 from neuronatlas.neurons import NeuronScores
 
-__all__ = ["Attribution", "AttributionError", "attribute", "attribute_queries", "fact_queries"]
+__all__ = [
+    "Attribution",
+    "AttributionError",
+    "PromptWarning",
+    "attribute",
+    "attribute_queries",
+    "fact_queries",
+    "suiting_queries",
+]
 
 DEFAULT_BUDGET = 2048
+
+
+class PromptWarning(UserWarning):
+    """Some prompts of a fact do not suit the model and were left out."""
 
 
 class AttributionError(ValueError):
@@ -89,10 +102,42 @@ def attribute(
     return next(attribute_queries(model, [asked], rule=rule, steps=steps, site=site, budget=budget))
 
 
-def fact_queries(model: Model, fact: Fact, *, position: str | int = "answer") -> list[Query]:
-    """Encode all prompts of a fact; errors name the prompt."""
-    splits = fact.split(place_tokens(model))
-    return [query(model, left, right, fact.answer, position=position, subject=fact.subject) for left, right in splits]
+def suiting_queries(
+    model: Model, fact: Fact, *, position: str | int = "answer"
+) -> tuple[dict[int, Query], dict[int, str]]:
+    """Encode the prompts of a fact that suit the model, by index, and say of each other one why it does not.
+
+    Two prompts that are the same tokens to this model (a causal one drops what follows the place) count once.
+    """
+    queries: dict[int, Query] = {}
+    skipped: dict[int, str] = {}
+    first: dict[tuple[tuple[int, ...], int], int] = {}
+    for index, (left, right) in enumerate(fact.split(place_tokens(model))):
+        try:
+            asked = query(model, left, right, fact.answer, position=position, subject=fact.subject)
+        except QueryError as error:
+            skipped[index] = str(error)
+            continue
+        earlier = first.setdefault((asked.ids, asked.position), index)
+        if earlier == index:
+            queries[index] = asked
+        else:
+            skipped[index] = f'"{asked.text}" is the same to this model as prompt {earlier + 1} of the fact'
+    return queries, skipped
+
+
+def fact_queries(model: Model, fact: Fact, *, position: str | int = "answer") -> dict[int, Query]:
+    """The prompts of a fact that suit the model, encoded, by index; a warning tells of the others.
+
+    Errors: QueryError with the first reason when none suits.
+    """
+    queries, skipped = suiting_queries(model, fact, position=position)
+    if not queries:
+        raise QueryError(f"no prompt of fact {fact.label!r} suits {model.name}: {next(iter(skipped.values()))}")
+    if skipped:
+        text = f"{len(skipped)} of {len(fact.prompts)} prompts of fact {fact.label!r} left out"
+        warnings.warn(f"{text}: {next(iter(skipped.values()))}", PromptWarning, stacklevel=3)
+    return queries
 
 
 def attribute_queries(

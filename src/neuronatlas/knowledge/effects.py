@@ -56,15 +56,16 @@ def effects(
     True
     """
     model.layout(neurons.layout.site).require(neurons.layout)
-    queries = fact_queries(model, fact, position=position)
+    asked_by_index = fact_queries(model, fact, position=position)
+    queries = list(asked_by_index.values())
     none = NeuronSet(neurons.layout, ())
     trials = [Trial(q, none, 1.0) for q in queries] + [Trial(q, neurons, g) for g in gains for q in queries]
     outcomes = list(run_trials(model, trials, budget=budget))
     before, after = outcomes[: len(queries)], outcomes[len(queries) :]
     rows = [
-        (index, asked.text, float(gain), before[index], after[step * len(queries) + index])
+        (index, asked.text, float(gain), before[row], after[step * len(queries) + row])
         for step, gain in enumerate(gains)
-        for index, asked in enumerate(queries)
+        for row, (index, asked) in enumerate(asked_by_index.items())
     ]
     return pl.DataFrame(
         {

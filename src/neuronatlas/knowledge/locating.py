@@ -92,7 +92,7 @@ def locate(
     )
     found: list[tuple[Shared, list[Attribution]]] = []
     for fact in many:
-        queries = fact_queries(model, fact, position=position)
+        queries = list(fact_queries(model, fact, position=position).values())
         scores = list(attribute_queries(model, queries, rule=rule, steps=steps, site=site, budget=budget))
         found.append((count_prompts([coarse_set(s, rule=rule, threshold=threshold) for s in scores]), scores))
     by_relation = _shares(many, [shared for shared, _ in found], wanted)

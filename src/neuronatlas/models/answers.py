@@ -68,7 +68,7 @@ def query(
     if not answer.strip():
         raise QueryError(f'the answer to "{text}" is empty')
     encode = _masked if model.kind == "masked" else _causal
-    ids, answer_ids, place = encode(model, left, right, answer.strip())
+    ids, answer_ids, place, encoded = encode(model, left, right, answer.strip())
     if len(answer_ids) != 1:
         tokens = model.tokenizer.convert_ids_to_tokens(answer_ids)
         raise QueryError(
@@ -79,16 +79,21 @@ def query(
         raise QueryError(f"answer {answer!r} is not in this model's vocabulary")
     if len(ids) > model.max_length:
         raise QueryError(f'the prompt "{text}" has {len(ids)} tokens, this model takes {model.max_length}')
-    where = _position(model, left, right, ids, place, position, subject)
+    where = _position(model, encoded, ids, place, position, subject)
     return Query(text, answer, tuple(ids), answer_ids[0], place, where)
 
 
-def _masked(model: Model, left: str, right: str, answer: str) -> tuple[list[int], list[int], int]:
+Encoded = tuple[list[int], list[int], int, str]
+"""Token ids, those of the answer, the index of its place, and the text that was encoded."""
+
+
+def _masked(model: Model, left: str, right: str, answer: str) -> Encoded:
     tokenizer = model.tokenizer
     mask = tokenizer.mask_token_id
     if not isinstance(tokenizer.mask_token, str) or not isinstance(mask, int):
         raise QueryError(f"{model.name} is a masked model whose tokenizer has no mask token")
-    ids: list[int] = tokenizer(f"{left}{tokenizer.mask_token}{right}").input_ids
+    text = f"{left}{tokenizer.mask_token}{right}"
+    ids: list[int] = tokenizer(text).input_ids
     if ids.count(mask) != 1:
         raise QueryError(f'{ids.count(mask)} mask tokens in "{left}[…]{right}", 1 expected')
     place = ids.index(mask)
@@ -96,15 +101,16 @@ def _masked(model: Model, left: str, right: str, answer: str) -> tuple[list[int]
     tail = len(ids) - place - 1
     if filled[:place] != ids[:place] and left != left.rstrip():
         # A mask that leaves the space before it alone, where the answer's token carries it.
-        ids = tokenizer(f"{left.rstrip()}{tokenizer.mask_token}{right}").input_ids
+        text = f"{left.rstrip()}{tokenizer.mask_token}{right}"
+        ids = tokenizer(text).input_ids
         place = ids.index(mask)
     answer_ids = filled[place : len(filled) - tail]
     if filled[:place] != ids[:place] or filled[len(filled) - tail :] != ids[place + 1 :]:
         raise QueryError(f'answer {answer!r} melts into the words beside it in "{left}[…]{right}"')
-    return ids, answer_ids, place
+    return ids, answer_ids, place, text
 
 
-def _causal(model: Model, left: str, right: str, answer: str) -> tuple[list[int], list[int], int]:
+def _causal(model: Model, left: str, right: str, answer: str) -> Encoded:
     if right.strip(_CLOSING):
         raise QueryError(
             f'text follows the answer\'s place in "{left}[…]{right}": a causal model needs the place at the end'
@@ -115,7 +121,7 @@ def _causal(model: Model, left: str, right: str, answer: str) -> tuple[list[int]
     ids, filled = _open_ended(model, prompt), _open_ended(model, left + answer)
     if filled[: len(ids)] != ids:
         raise QueryError(f'answer {answer!r} melts into the words before it in "{left}[…]"')
-    return ids, filled[len(ids) :], len(ids) - 1
+    return ids, filled[len(ids) :], len(ids) - 1, prompt
 
 
 def _open_ended(model: Model, text: str) -> list[int]:
@@ -127,13 +133,11 @@ def _open_ended(model: Model, text: str) -> list[int]:
     return ids
 
 
-def _position(
-    model: Model, left: str, right: str, ids: Sequence[int], place: int, position: str | int, subject: str | None
-) -> int:
+def _position(model: Model, text: str, ids: Sequence[int], place: int, position: str | int, subject: str | None) -> int:
     if position == "answer":
         return place
     if position == "subject":
-        return _subject_position(model, left, right, subject)
+        return _subject_position(model, text, subject)
     if not isinstance(position, int):
         raise QueryError(f"no position {position!r}: expected 'answer', 'subject' or a token index")
     where = position + len(ids) if position < 0 else position
@@ -142,17 +146,13 @@ def _position(
     return where
 
 
-def _subject_position(model: Model, left: str, right: str, subject: str | None) -> int:
+def _subject_position(model: Model, text: str, subject: str | None) -> int:
     """Index of the subject's last token, by the tokenizer's offsets."""
-    if not subject:
-        raise QueryError("position 'subject' needs a fact that names its subject")
-    own = model.tokenizer.mask_token if model.kind == "masked" else ""
-    text = f"{left}{own}{right}" if model.kind == "masked" else left.rstrip()
-    if not subject.strip():
+    if subject is None or not subject.strip():
         raise QueryError("position 'subject' needs a fact that names its subject")
     found = re.search(rf"(?<!\w){re.escape(subject.strip())}(?!\w)", text, re.IGNORECASE)
     if found is None:
-        raise QueryError(f'subject {subject!r} is not in the prompt "{left}[…]{right}"')
+        raise QueryError(f'subject {subject!r} is not in the prompt "{text}"')
     if not model.tokenizer.is_fast:
         raise QueryError("position 'subject' needs a fast tokenizer, which knows where each token stands")
     offsets = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]

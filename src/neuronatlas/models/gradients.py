@@ -61,9 +61,9 @@ def path_gradients(
             for layer, gradient in zip(layers, found, strict=True):
                 gradients[layer][chosen] += gradient
             if 0.0 in points:
-                zeroed[list(layers), chosen] = probabilities[..., points.index(0.0)]
+                zeroed[list(layers), chosen] = probabilities[..., points.index(0.0)].to(zeroed.device)
         for layers, chosen, _ in _plan(running, 1, budget) if nodes and 0.0 not in nodes else ():
-            zeroed[list(layers), chosen] = _at_zero(running, layers, chosen)
+            zeroed[list(layers), chosen] = _at_zero(running, layers, chosen).to(zeroed.device)
     return Path(running.neurons, gradients, running.clean_logits, zeroed, running.name)
 
 

@@ -54,7 +54,8 @@ def capture(
 
     def keep(layer: int) -> Edit:
         def edit(values: Tensor) -> None:
-            seen[layer] = values
+            # Cloned: a block may go on to write into the same memory.
+            seen[layer] = values.clone()
 
         return edit
 

@@ -21,6 +21,7 @@ from neuronatlas.neurons import Layout
 __all__ = ["Kind", "Model"]
 
 Kind = Literal["masked", "causal"]
+Seen = list[tuple[ref[Tensor], tuple[object, ...]]]
 
 
 @dataclass(eq=False)
@@ -37,7 +38,7 @@ class Model:
     missing: dict[str, str]
     default_site: str = "ffn"
     intervened_sites: list[str] = field(default_factory=list, repr=False)
-    _digest: tuple[object, str] | None = field(default=None, repr=False)
+    _digest: tuple[Seen, str] | None = field(default=None, repr=False)
     ways: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -65,12 +66,15 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the weights (names, dtypes, shapes, bytes), its first 16 digits; follows changes in place."""
+        """SHA-256 over the weights (names, dtypes, shapes, bytes), its first 16 digits; follows changes in place.
+
+        A change through `.data` leaves no trace in a tensor and is not seen.
+        """
         state = self.module.state_dict(keep_vars=True)
         # References, not ids: a new tensor may lie where a dead one lay.
-        versions = [(name, ref(t), t.data_ptr(), t.dtype, t._version) for name, t in state.items()]
-        if self._digest is None or self._digest[0] != versions:
-            self._digest = (versions, _digest_of(state))
+        seen: Seen = [(ref(t), (name, t.data_ptr(), t.dtype, t._version)) for name, t in state.items()]
+        if self._digest is None or not _same(self._digest[0], seen):
+            self._digest = (seen, _digest_of(state))
         return self._digest[1]
 
     def site(self, name: str | None = None) -> Site:
@@ -114,6 +118,12 @@ def probe_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> In
     plain = sorted(set(range(min(len(tokenizer), weight.shape[0]))) - set(tokenizer.all_special_ids))
     picks = torch.randint(len(plain), (2, 7), generator=torch.Generator().manual_seed(0))
     return torch.tensor(plain)[picks].to(weight.device)
+
+
+def _same(earlier: Seen, now: Seen) -> bool:
+    """Whether these are the very same tensors, unchanged; tensors themselves would compare element by element."""
+    pairs = zip(earlier, now, strict=False)
+    return len(earlier) == len(now) and all(a() is b() and old == new for (a, old), (b, new) in pairs)
 
 
 def _is_offset_table(name: str, module: torch.nn.Module) -> bool:

@@ -38,7 +38,7 @@ def build_atlas(
 
     Errors: FactError when no prompt suits the model or a fact stands twice; AtlasError for the folder.
     """
-    settings = settings or LocateSettings()
+    settings = settings or LocateSettings(site=model.default_site)
     check_facts(facts, place_tokens(model))
     asked = [ask(model, index, fact, settings.position) for index, fact in enumerate(facts)]
     if not any(fact.queries for fact in asked):
@@ -58,13 +58,14 @@ def build_atlas(
 def _fill(atlas: Atlas, model: Model, asked: Sequence[AskedFact], settings: LocateSettings, progress: bool) -> None:
     _in_parts(atlas, "locate", asked, settings, progress, lambda part: located_part(model, part, settings))
     layout = model.layout(settings.site)
-    located = refine_all(pl.concat(atlas.read_parts("coarse")), asked, layout, settings)
+    # Facts that could not be asked are told in `skipped`; counted as facts without neurons they would sway every mean.
     usable = [fact for fact in asked if fact.queries]
+    located = refine_all(pl.concat(atlas.read_parts("coarse")), usable, layout, settings)
     partners = partners_of(usable, settings.seed)
     _in_parts(
         atlas, "test", usable, settings, progress, lambda part: tested_part(model, part, partners, located, settings)
     )
-    _summarise(atlas, asked, located, model, settings)
+    _summarise(atlas, usable, located, model, settings)
     atlas.finish()
 
 
@@ -78,12 +79,13 @@ def _in_parts(
 ) -> None:
     size = settings.facts_per_part
     names = {"locate": "locating neurons", "test": "testing them"}
-    with tqdm(total=len(facts), desc=names[stage], unit="fact", disable=not progress) as bar:
-        for index, start in enumerate(range(0, len(facts), size)):
-            part = facts[start : start + size]
+    parts = [facts[start : start + size] for start in range(0, len(facts), size)]
+    done = sum(len(part) for index, part in enumerate(parts) if atlas.has_part(stage, index))
+    with tqdm(total=len(facts), initial=done, desc=names[stage], unit="fact", disable=not progress) as bar:
+        for index, part in enumerate(parts):
             if not atlas.has_part(stage, index):
                 atlas.write_part(stage, index, work(part))
-            bar.update(len(part))
+                bar.update(len(part))
 
 
 def _summarise(

@@ -9,10 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from neuronatlas.knowledge.attribution import Attribution, attribute_queries
-from neuronatlas.knowledge.facts import Fact, FactError
+from neuronatlas.knowledge.attribution import Attribution, attribute_queries, suiting_queries
+from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.refinement import coarse_set
-from neuronatlas.models.answers import Query, QueryError, place_tokens, query
+from neuronatlas.models.answers import Query
 from neuronatlas.models.model import Model
 from neuronatlas.studies.settings import LocateSettings
 
@@ -37,7 +37,14 @@ COARSE = {
     "unit": pl.Int64,
     "score": pl.Float64,
 }
-SKIPPED = {"fact": pl.Int64, "prompt": pl.Int64, "reason": pl.String}
+SKIPPED = {
+    "fact": pl.Int64,
+    "relation": pl.String,
+    "subject": pl.String,
+    "answer": pl.String,
+    "prompt": pl.Int64,
+    "reason": pl.String,
+}
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,15 @@ class AskedFact:
     queries: dict[int, Query]
     skipped: dict[int, str]
 
+    @property
+    def folds(self) -> dict[int, str]:
+        """The fold, a or b, of each prompt that suits: in turn, so that neither is empty when there are two."""
+        return {prompt: "ab"[rank % 2] for rank, prompt in enumerate(self.queries)}
+
 
 def ask(model: Model, index: int, fact: Fact, position: str | int) -> AskedFact:
     """Encode the prompts of a fact that suit the model; the others are kept with the reason, not dropped in silence."""
-    queries, skipped = {}, {}
-    for number, (left, right) in enumerate(fact.split(place_tokens(model))):
-        try:
-            queries[number] = query(model, left, right, fact.answer, position=position, subject=fact.subject)
-        except (QueryError, FactError) as error:
-            skipped[number] = str(error)
+    queries, skipped = suiting_queries(model, fact, position=position)
     return AskedFact(index, fact, queries, skipped)
 
 
@@ -73,7 +80,11 @@ def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSetti
         budget=settings.attribution_budget,
     )
     found = list(zip(places, scores, strict=True))
-    skipped = [(fact.index, number, reason) for fact in facts for number, reason in fact.skipped.items()]
+    skipped = [
+        (asked.index, asked.fact.relation, asked.fact.subject, asked.fact.answer, number, reason)
+        for asked in facts
+        for number, reason in asked.skipped.items()
+    ]
     return {
         "prompts": _frame([_prompt_row(place, score) for place, score in found], PROMPTS),
         "coarse": _frame([row for place, score in found for row in _coarse_rows(place, score, settings)], COARSE),

@@ -156,7 +156,7 @@ def worked_example(model: Model, atlas: Atlas, facts: Sequence[Fact], *, n_token
     row, middle = int(moved["fact"][0]), int(moved["prompt"][moved.height // 2])
     neurons = atlas_neurons(atlas, model, row)
     asked = replace(facts[row], prompts=facts[row].prompts[middle : middle + 1])
-    query = fact_queries(model, asked, position=atlas.meta["settings"]["position"])[0]
+    query = next(iter(fact_queries(model, asked, position=atlas.meta["settings"]["position"]).values()))
     ids = torch.tensor([query.ids], device=model.device)
     with torch.no_grad():
         before = _distribution(model, ids, query)

@@ -16,7 +16,7 @@ from neuronatlas.studies.settings import LocateSettings
 __all__ = ["FOLDS", "Located", "refine_all"]
 
 FOLDS = ("all", "a", "b")
-"""All prompts of a fact, those of even index, those of odd index."""
+"""All prompts of a fact, and two halves of them in turn."""
 
 NEURONS = {
     "fact": pl.Int64,
@@ -39,11 +39,6 @@ class Located:
     tuned: Mapping[tuple[str, str], Tuned]
 
 
-def fold_of(prompt: int) -> str:
-    """The fold a prompt belongs to, by the parity of its index."""
-    return "ab"[prompt % 2]
-
-
 def refine_all(coarse: pl.DataFrame, asked: Sequence[AskedFact], layout: Layout, settings: LocateSettings) -> Located:
     """Refine every fact by the shared-prompts rule, over all of its prompts and over each of two folds."""
     found: dict[str, list[AskedFact]] = {}
@@ -52,6 +47,9 @@ def refine_all(coarse: pl.DataFrame, asked: Sequence[AskedFact], layout: Layout,
     sets: dict[tuple[int, str, str], NeuronSet] = {}
     tuned: dict[tuple[str, str], Tuned] = {}
     rows: list[tuple[Any, ...]] = []
+    placed = [(a.index, prompt, fold) for a in asked for prompt, fold in a.folds.items()]
+    folds_of = pl.DataFrame(placed, schema={"fact": pl.Int64, "prompt": pl.Int64, "fold": pl.String}, orient="row")
+    coarse = coarse.join(folds_of, on=["fact", "prompt"], how="left", maintain_order="left")
     for rule in settings.rules:
         tallies = _tally(coarse.filter(pl.col("rule") == rule))
         for relation, facts in found.items():
@@ -77,7 +75,7 @@ def _tally(coarse: pl.DataFrame) -> Tally:
     """By fold, fact and neuron: in how many coarse sets it is, and its mean score in those."""
     tally: Tally = {}
     for fold in FOLDS:
-        part = coarse if fold == "all" else coarse.filter(pl.col("prompt") % 2 == "ab".index(fold))
+        part = coarse if fold == "all" else coarse.filter(pl.col("fold") == fold)
         facts = tally.setdefault(fold, {})
         for fact, layer, unit, count, score in _counted(part):
             facts.setdefault(fact, {})[Neuron(layer, unit)] = (count, score)
@@ -91,7 +89,7 @@ def _counted(coarse: pl.DataFrame) -> Iterator[tuple[int, int, int, int, float]]
 
 
 def _shared(tallies: Tally, fact: AskedFact) -> dict[str, Shared]:
-    sizes = {"all": len(fact.queries)} | {f: sum(fold_of(n) == f for n in fact.queries) for f in "ab"}
+    sizes = {"all": len(fact.queries)} | {fold: list(fact.folds.values()).count(fold) for fold in "ab"}
     return {
         fold: Shared({n: count for n, (count, _) in tallies[fold].get(fact.index, {}).items()}, sizes[fold])
         for fold in FOLDS

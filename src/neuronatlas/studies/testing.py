@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,9 @@ from neuronatlas.knowledge.controls import matched_control
 from neuronatlas.knowledge.effects import Trial, run_trials
 from neuronatlas.models.answers import Answered, Query
 from neuronatlas.models.model import Model
-from neuronatlas.neurons import NeuronScores, NeuronSet
+from neuronatlas.neurons import NeuronError, NeuronScores, NeuronSet
 from neuronatlas.studies.locating import AskedFact
-from neuronatlas.studies.refining import Located, fold_of
+from neuronatlas.studies.refining import Located
 from neuronatlas.studies.settings import LocateSettings
 
 __all__ = ["CONDITIONS", "tested_part"]
@@ -108,17 +109,14 @@ def _plans(
     own = located.sets[fact.index, settings.rule, "all"]
     # Seeds come from the fact's place in the file, so that a fact's controls do not depend on how the work was cut.
     seed = int(np.random.SeedSequence([settings.seed, fact.index]).generate_state(1)[0])
-    sets = {
-        "located": own,
-        "random": own.random_like(seed),
-        "matched": matched_control(own, activations[fact.index], seed),
-        "activation": located.sets[fact.index, "activation", "all"],
-    }
+    sets = {"located": own, "activation": located.sets[fact.index, "activation", "all"]}
+    with suppress(NeuronError):  # a fact that takes more than half of a layer leaves too few to draw controls from
+        sets |= {"random": own.random_like(seed), "matched": matched_control(own, activations[fact.index], seed)}
     for prompt, query in fact.queries.items():
         for condition, neurons in sets.items():
             yield _Plan(fact, prompt, condition, query, neurons)
         if len(fact.queries) > 1:
-            other = "b" if fold_of(prompt) == "a" else "a"
+            other = "b" if fact.folds[prompt] == "a" else "a"
             yield _Plan(fact, prompt, "held-out", query, located.sets[fact.index, settings.rule, other])
     for prompt, query in partner.queries.items() if partner is not None else ():
         yield _Plan(fact, prompt, "other-relation", query, own)
