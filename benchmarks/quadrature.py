@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from neuronatlas.knowledge.quadrature import RULES, rule_nodes
 from neuronatlas.models.answers import Query, by_length
 from neuronatlas.models.gradients import path_gradients
+from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.replay import Prompts
 from outcome import table
 from subjects import SUBJECTS, Choice, MissingSubjectError, Subject, tiny
@@ -49,6 +50,7 @@ class Study:
 
     name: str
     decides: bool
+    kinks: bool
     prompts: int
     seconds: float
     left: Errors
@@ -79,7 +81,8 @@ def study(subject: Subject, *, decides: bool, midpoints: int, most_nodes: int) -
             bar.update(len(queries))
     found = {key: Errors(*map(np.concatenate, zip(*pieces, strict=True))) for key, pieces in parts.items()}
     left = found.pop(0)
-    return Study(subject.name, decides, len(subject.queries), time.perf_counter() - started, left, found)
+    took = time.perf_counter() - started
+    return Study(subject.name, decides, has_kinks(subject.model), len(subject.queries), took, left, found)
 
 
 def _scores(
@@ -98,9 +101,9 @@ def _scores(
     return torch.cat(layers, dim=1).numpy(), (gaps.abs().amax(0) / changes.abs().amax(0)).numpy()
 
 
-def fewest_nodes(studies: Sequence[Study]) -> int | None:
-    """Fewest nodes that are good enough on every deciding model at once; None when none of those tried are."""
-    deciding = [s for s in studies if s.decides]
+def fewest_nodes(studies: Sequence[Study], *, kinks: bool) -> int | None:
+    """Fewest nodes good enough on all deciding models with or without kinks; None when none of those tried are."""
+    deciding = [s for s in studies if s.decides and s.kinks == kinks]
     tried = sorted(set.intersection(*(set(s.gauss) for s in deciding))) if deciding else []
     return next((nodes for nodes in tried if all(s.share(nodes) >= SHARE for s in deciding)), None)
 
@@ -134,14 +137,15 @@ def _summary(errors: Errors) -> str:
 
 
 def _verdict(studies: Sequence[Study], most: int) -> str:
-    names = ", ".join(s.name for s in studies if s.decides)
-    fewest, default = fewest_nodes(studies), RULES["gauss-legendre"].steps
-    if fewest is None:
-        return f"Verdict: no number of nodes up to {most} is good enough on {names}."
-    agreed = "as is" if fewest == default else f"but {default} is"
-    return (
-        f"Verdict: {fewest} node{'s' * (fewest > 1)}, the fewest that are good enough on {names}, {agreed} the default."
-    )
+    rule = RULES["gauss-legendre"]
+    lines = []
+    for kinks, which, default in ((False, "smooth neurons", rule.steps), (True, "kinked neurons", rule.kinked_steps)):
+        names = ", ".join(s.name for s in studies if s.decides and s.kinks == kinks)
+        fewest = fewest_nodes(studies, kinks=kinks)
+        if names:
+            found = f"none up to {most} is" if fewest is None else f"{fewest} {'is' if fewest == 1 else 'are'}"
+            lines.append(f"- {which} ({names}): {found} good enough; the default is {default}.")
+    return "Verdict, the fewest nodes that are good enough on every model of a kind:\n\n" + "\n".join(lines)
 
 
 def main(
@@ -155,7 +159,7 @@ def main(
     threads: Annotated[int, typer.Option(min=0, help="Threads of torch; 0 leaves its own choice.")] = 0,
     markdown: Annotated[Path | None, typer.Option(help="Write the outcome to this file as well.")] = None,
 ) -> None:
-    """Find the default number of Gauss-Legendre nodes."""
+    """Find the default numbers of Gauss-Legendre nodes, for smooth and for kinked neurons."""
     transformers.utils.logging.disable_progress_bar()
     if threads:
         torch.set_num_threads(threads)

@@ -118,23 +118,25 @@ def test_the_quick_benchmark_of_attribution_runs_and_writes_its_tables(tmp_path:
 def test_the_quick_benchmark_of_quadrature_says_how_many_nodes_suffice(tmp_path: Path) -> None:
     quadrature.main(quick=True, markdown=tmp_path / "table.md")
     text = (tmp_path / "table.md").read_text()
-    assert "Verdict: 1 node, the fewest that are good enough on tiny BERT" in text
+    assert "- smooth neurons (tiny BERT): 1 is good enough; the default is 5." in text
 
 
-def test_the_fewest_nodes_are_good_enough_on_every_deciding_model_at_once() -> None:
+def test_the_fewest_nodes_are_good_enough_on_every_deciding_model_of_a_kind_at_once() -> None:
     left = quadrature.Errors(np.full(20, 0.02), np.zeros(20))
 
-    def study(name: str, decides: bool, bad: dict[int, int]) -> Any:
+    def study(name: str, decides: bool, bad: dict[int, int], *, kinks: bool = False) -> Any:
         errors = {n: np.where(np.arange(20) < bad[n], 0.03, 0.01) for n in bad}
         gauss = {n: quadrature.Errors(e, np.zeros(20)) for n, e in errors.items()}
-        return quadrature.Study(name, decides, 20, 1.0, left, gauss)
+        return quadrature.Study(name, decides, kinks, 20, 1.0, left, gauss)
 
     smooth = study("smooth", True, {1: 2, 2: 1, 3: 0, 4: 0})
-    kinked = study("kinked", True, {1: 20, 2: 2, 3: 2, 4: 1})
+    other = study("other", True, {1: 20, 2: 2, 3: 0, 4: 0})
+    kinked = study("kinked", True, {1: 20, 2: 2, 3: 2, 4: 1}, kinks=True)
     ignored = study("ignored", False, {1: 20, 2: 20, 3: 20, 4: 20})
     assert (smooth.fewest, kinked.fewest, ignored.fewest) == (2, 4, None)
-    assert quadrature.fewest_nodes([smooth, kinked, ignored]) == 4
-    assert quadrature.fewest_nodes([ignored]) is None
+    every = [smooth, other, kinked, ignored]
+    assert [quadrature.fewest_nodes(every, kinks=kinks) for kinks in (False, True)] == [3, 4]
+    assert quadrature.fewest_nodes([ignored], kinks=False) is None
 
 
 def test_peak_memory_of_a_fresh_process_does_not_count_that_of_its_parent() -> None:

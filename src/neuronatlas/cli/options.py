@@ -77,7 +77,8 @@ Steps = Annotated[
     typer.Option(
         min=1,
         metavar="K",
-        help=f"Points of the integral ({RULES[DEFAULT_RULE].steps} for {DEFAULT_RULE}, 20 for the Riemann sums).",
+        help=f"Points of the integral ({RULES[DEFAULT_RULE].steps} for {DEFAULT_RULE}, "
+        f"{RULES[DEFAULT_RULE].kinked_steps} where neurons have kinks as with ReLU; 20 for the Riemann sums).",
         rich_help_panel=_RUN,
     ),
 ]

@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuronatlas.knowledge.facts import Fact, split_prompt
-from neuronatlas.knowledge.quadrature import DEFAULT_RULE, rule_nodes
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, rule_nodes, usual_steps
 from neuronatlas.models.answers import Answered, Query, QueryError, by_length, place_tokens, query, read_answers
 from neuronatlas.models.gradients import Path, path_gradients
+from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
 from neuronatlas.models.replay import Prompts
 from neuronatlas.neurons import NeuronScores
@@ -86,8 +87,9 @@ def attribute(
 
     The answer's place in the prompt is `[MASK]`, `{answer}` or the tokenizer's own mask token. Neurons are looked at
     there, or at `position`: `"subject"` (the last token of `subject`) or a token index. `rule` and `steps` choose the
-    quadrature; `rule="left-riemann", steps=20` is the setting of Dai et al. (2022), equation 4. `budget` bounds the
-    token positions computed at once.
+    quadrature; `rule="left-riemann", steps=20` is the setting of Dai et al. (2022), equation 4. Without `steps`, a rule
+    takes the number that serves the model: Gauss-Legendre more nodes where neurons have kinks (ReLU) than where they
+    have none. `budget` bounds the token positions computed at once.
 
     Errors: FactError and QueryError for a prompt or answer that does not suit; RuleError; AttributionError for NaN.
 
@@ -153,7 +155,7 @@ def attribute_queries(
 
     All of the given queries' results are held until the last is done: give them in parts.
     """
-    nodes, weights = rule_nodes(rule, steps)
+    nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
     found: dict[int, Attribution] = {}
     for batch in by_length([len(q.ids) for q in queries], budget):
         chosen = [queries[index] for index in batch]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DEFAULT_RULE", "RULES", "Rule", "RuleError", "rule_nodes"]
+__all__ = ["DEFAULT_RULE", "RULES", "Rule", "RuleError", "rule_nodes", "usual_steps"]
 
 DEFAULT_RULE = "gauss-legendre"
 
@@ -23,11 +23,16 @@ class RuleError(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule by name: what makes its nodes and weights from a number of steps, and its usual number of steps."""
+    """A rule by name: what makes its nodes and weights from a number of steps, and its usual numbers of steps.
+
+    `steps` serves neurons with a smooth activation, `kinked_steps` those with kinks such as ReLU's; docs/quadrature.md
+    has the table that they come from.
+    """
 
     name: str
     nodes: Callable[[int], tuple[tuple[float, ...], tuple[float, ...]]]
     steps: int
+    kinked_steps: int
     summary: str
 
 
@@ -54,26 +59,45 @@ def _nowhere(_steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
-        Rule("gauss-legendre", _gauss_legendre, 18, "integrated gradients by Gauss-Legendre quadrature"),
-        Rule("left-riemann", _even(0.0), 20, "integrated gradients as the official code of Dai et al. sums them"),
-        Rule("right-riemann", _even(1.0), 20, "integrated gradients as Dai et al. print the sum"),
-        Rule("midpoint", _even(0.5), 20, "integrated gradients by the midpoint rule"),
-        Rule("grad-x-activation", _at_end, 1, "the gradient at the full activation times the activation"),
-        Rule("activation", _nowhere, 0, "the activation itself: the baseline of Dai et al."),
+        Rule("gauss-legendre", _gauss_legendre, 5, 18, "integrated gradients by Gauss-Legendre quadrature"),
+        Rule("left-riemann", _even(0.0), 20, 20, "integrated gradients as the official code of Dai et al. sums them"),
+        Rule("right-riemann", _even(1.0), 20, 20, "integrated gradients as Dai et al. print the sum"),
+        Rule("midpoint", _even(0.5), 20, 20, "integrated gradients by the midpoint rule"),
+        Rule("grad-x-activation", _at_end, 1, 1, "the gradient at the full activation times the activation"),
+        Rule("activation", _nowhere, 0, 0, "the activation itself: the baseline of Dai et al."),
     )
 }
 
 
-def rule_nodes(name: str, steps: int | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Nodes and weights of a rule; `steps` of None takes its usual number.
+def rule_nodes(name: str, steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nodes and weights of a rule.
 
     Errors: RuleError for an unknown rule, or fewer than one step.
 
     >>> rule_nodes("left-riemann", 2)
     ((0.0, 0.5), (0.5, 0.5))
     """
+    return _rule(name, steps).nodes(steps)
+
+
+def usual_steps(name: str, steps: int | None, *, kinks: bool) -> int:
+    """The steps that were asked for, or the rule's usual number for neurons with or without kinks.
+
+    A rule that takes no choice (`grad-x-activation`, `activation`) has its own number whatever was asked for.
+
+    Errors: RuleError for an unknown rule, or fewer than one step.
+
+    >>> usual_steps("gauss-legendre", None, kinks=True), usual_steps("gauss-legendre", 8, kinks=True)
+    (18, 8)
+    """
+    rule = _rule(name, steps)
+    usual = rule.kinked_steps if kinks else rule.steps
+    return usual if steps is None or usual <= 1 else steps
+
+
+def _rule(name: str, steps: int | None) -> Rule:
     if name not in RULES:
         raise RuleError(f"no rule {name!r}: expected one of {', '.join(RULES)}")
-    if steps is not None and steps < 1:
+    if steps is not None and steps < (RULES[name].steps > 0):
         raise RuleError(f"{steps} steps: at least 1 expected")
-    return RULES[name].nodes(RULES[name].steps if steps is None else steps)
+    return RULES[name]

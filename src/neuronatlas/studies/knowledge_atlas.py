@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from neuronatlas.atlas import Atlas
 from neuronatlas.knowledge.facts import Fact, FactError, check_facts
 from neuronatlas.models.answers import place_tokens
+from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
 from neuronatlas.studies import summaries
 from neuronatlas.studies.locating import AskedFact, ask, located_part
@@ -48,7 +49,11 @@ def build_atlas(
         )
     about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
     with Atlas.create_or_resume(
-        folder, model=about, settings=described(settings, facts), command=command, seed=settings.seed
+        folder,
+        model=about,
+        settings=described(settings, facts, kinks=has_kinks(model)),
+        command=command,
+        seed=settings.seed,
     ) as atlas:
         if atlas.state != "complete":
             _fill(atlas, model, asked, settings, progress)

@@ -15,7 +15,7 @@ from neuronatlas.models.answers import Query
 from neuronatlas.models.hooks import scale
 from neuronatlas.models.model import Model
 from neuronatlas.neurons import Neuron, NeuronSet
-from neuronatlas.studies.settings import LocateSettings, described
+from neuronatlas.studies.settings import facts_digest
 
 __all__ = ["Effect", "Example", "Overview", "atlas_neurons", "find_row", "overview_of", "worked_example"]
 
@@ -118,7 +118,7 @@ def find_row(atlas: Atlas, facts: Sequence[Fact], index: int) -> int:
     Errors: AtlasError when the atlas does not have it, or has several that only their prompts tell apart.
     """
     settings, fact = atlas.meta["settings"], facts[index]
-    if settings["facts_digest"] == described(LocateSettings(), facts)["facts_digest"]:
+    if settings["facts_digest"] == facts_digest(facts):
         return index
     rows = atlas.table("facts").filter(
         (pl.col("relation") == fact.relation)

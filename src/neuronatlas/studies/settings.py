@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES, rule_nodes
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, usual_steps
 
-__all__ = ["LocateSettings", "SettingsError", "described"]
+__all__ = ["LocateSettings", "SettingsError", "described", "facts_digest"]
 
 
 class SettingsError(ValueError):
@@ -43,7 +43,7 @@ class LocateSettings:
     effects_budget: int = 8192
 
     def __post_init__(self) -> None:
-        rule_nodes(self.rule, self.steps)
+        usual_steps(self.rule, self.steps, kinks=False)
         if self.share != "tuned" and not 0 < self.share <= 1:
             raise SettingsError(f"share {self.share}: expected a number above 0 and up to 1, or tuned")
         for name in ("threshold", "activation_threshold"):
@@ -62,9 +62,14 @@ class LocateSettings:
         return self.activation_threshold if rule == "activation" else self.threshold
 
 
-def described(settings: LocateSettings, facts: Sequence[Fact]) -> dict[str, Any]:
-    """The settings as plain JSON, with the number of steps spelled out and a digest of the facts."""
-    text = json.dumps([asdict(fact) for fact in facts], ensure_ascii=False)
-    steps = RULES[settings.rule].steps if settings.steps is None else settings.steps
+def described(settings: LocateSettings, facts: Sequence[Fact], *, kinks: bool) -> dict[str, Any]:
+    """The settings as plain JSON, with the steps that the model's neurons get spelled out and a digest of the facts."""
+    steps = usual_steps(settings.rule, settings.steps, kinks=kinks)
     found = asdict(settings) | {"steps": steps, "gains": list(settings.gains)}
-    return found | {"n_facts": len(facts), "facts_digest": hashlib.sha256(text.encode()).hexdigest()[:16]}
+    return found | {"n_facts": len(facts), "facts_digest": facts_digest(facts)}
+
+
+def facts_digest(facts: Sequence[Fact]) -> str:
+    """Tell one list of facts from another: SHA-256 over all they hold, its first 16 digits."""
+    text = json.dumps([asdict(fact) for fact in facts], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
