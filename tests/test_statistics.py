@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import bootstrap, false_discovery_control
 
-from neuronatlas.statistics import Interval, mean_of_ratios_of_means, ratio_of_means
+from neuronatlas.statistics import (
+    Interval,
+    StatisticsError,
+    accuracy_difference,
+    accuracy_interval,
+    benjamini_hochberg,
+    mean_of_ratios_of_means,
+    permutation_p_value,
+    ratio_of_means,
+)
 
 rows = st.lists(st.tuples(st.floats(-10, 10), st.floats(0.1, 10)), min_size=1, max_size=12).map(np.array)
 
@@ -109,3 +119,91 @@ def test_facts_without_prompts_leave_every_draw_finite() -> None:
 
 def test_one_fact_is_its_own_interval() -> None:
     assert ratio_of_means(np.array([[3.0, 4.0]]), seed=0) == Interval(0.75, 0.75, 0.75)
+
+
+def answers(seed: int, sentences: int = 60, words: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Answers that are alike within a sentence, and the sentence of each."""
+    rng = np.random.default_rng(seed)
+    ease = rng.beta(2, 1, size=sentences)
+    return (rng.random((sentences, words)) < ease[:, None]).ravel(), np.repeat(np.arange(sentences), words)
+
+
+def test_an_accuracy_resamples_whole_sentences() -> None:
+    correct, sentences = answers(0)
+    found = accuracy_interval(correct, sentences, seed=0, draws=20_000)
+    means = correct.reshape(60, 5).mean(axis=1)
+    oracle = bootstrap((means,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1))
+    assert found.estimate == pytest.approx(correct.mean())
+    assert found.low == pytest.approx(oracle.confidence_interval.low, abs=0.006)
+    assert found.high == pytest.approx(oracle.confidence_interval.high, abs=0.006)
+    torn = accuracy_interval(correct, np.arange(len(correct)), seed=0)
+    assert torn.high - torn.low < 0.9 * (found.high - found.low)
+
+
+def test_numbers_of_sentences_and_the_order_of_words_make_no_difference() -> None:
+    correct, sentences = answers(1)
+    order = np.random.default_rng(0).permutation(len(correct))
+    found = accuracy_interval(correct, sentences, seed=3)
+    assert accuracy_interval(correct[order], sentences[order], seed=3) == found
+    assert accuracy_interval(correct, sentences * 10 + 7, seed=3) == found
+
+
+def test_a_difference_of_accuracies_is_paired() -> None:
+    first, sentences = answers(2)
+    second = first.copy()
+    second[::15] = False
+    found = accuracy_difference(first, second, sentences, seed=0)
+    assert found.estimate == pytest.approx(first.mean() - second.mean())
+    one, other = (accuracy_interval(correct, sentences, seed=0) for correct in (first, second))
+    # What both find hard takes no part in it.
+    assert found.high - found.low < 0.5 * (one.high - one.low)
+    assert found.low > 0 > one.low - other.high
+    assert accuracy_difference(first, first, sentences, seed=0) == Interval(0.0, 0.0, 0.0)
+    swapped = accuracy_difference(second, first, sentences, seed=0)
+    assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_answers_and_sentences_that_do_not_match_are_refused() -> None:
+    with pytest.raises(StatisticsError, match=r"\(2,\) answers for \(3,\) sentence numbers"):
+        accuracy_interval([1, 0], [0, 0, 1], seed=0)
+    with pytest.raises(StatisticsError, match=r"answers of shapes \(2,\) and \(3,\)"):
+        accuracy_difference([1, 0], [1, 0, 0], [0, 0], seed=0)
+    assert math.isnan(accuracy_interval([], [], seed=0).estimate)
+
+
+@given(st.lists(st.floats(0, 1), max_size=30))
+def test_correction_for_many_comparisons_is_that_of_scipy(p_values: list[float]) -> None:
+    found = benjamini_hochberg(p_values)
+    assert len(found) == len(p_values)
+    if p_values:
+        assert np.allclose(found, false_discovery_control(p_values), rtol=1e-12, atol=0)
+        assert (found >= np.array(p_values)).all()
+        assert found.max() <= 1
+
+
+def test_of_many_true_nulls_few_sets_of_calls_hold_any() -> None:
+    rng = np.random.default_rng(0)
+    any_call = [benjamini_hochberg(rng.random(50)).min() <= 0.1 for _ in range(1000)]
+    # All nulls true: the share of families with a call is q itself, here within four standard errors.
+    assert np.mean(any_call) == pytest.approx(0.1, abs=4 * math.sqrt(0.1 * 0.9 / 1000))
+
+
+@pytest.mark.parametrize("wrong", [[0.5, 1.5], [-0.1], [math.nan], [[0.1, 0.2]]])
+def test_what_is_no_probability_is_refused(wrong: list[float]) -> None:
+    with pytest.raises(StatisticsError, match="numbers from 0 to 1"):
+        benjamini_hochberg(wrong)
+
+
+def test_a_permutation_p_value_counts_what_was_observed_as_a_draw() -> None:
+    assert permutation_p_value(10.0, np.zeros(99)) == 0.01
+    assert permutation_p_value(0.0, np.zeros(99)) == 1.0
+    for observed, draws in ((0.0, []), (0.0, [math.nan]), (math.nan, [0.0])):
+        with pytest.raises(StatisticsError, match="numbers expected, no NaN"):
+            permutation_p_value(observed, draws)
+
+
+def test_permutation_p_values_are_small_no_oftener_than_they_say() -> None:
+    rng = np.random.default_rng(1)
+    found = np.array([permutation_p_value(rng.normal(), rng.normal(size=99)) for _ in range(2000)])
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(found <= level) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 2000))

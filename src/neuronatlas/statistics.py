@@ -1,18 +1,41 @@
-"""Intervals shared by both methods: a bootstrap over what was sampled (facts, sentences), not over what lies inside."""
+"""Intervals and corrections shared by both methods.
+
+A bootstrap resamples what was sampled (facts, sentences), never what lies inside (prompts, words).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
-__all__ = ["DRAWS", "Interval", "mean_of_ratios_of_means", "ratio_of_means"]
+__all__ = [
+    "DRAWS",
+    "Interval",
+    "StatisticsError",
+    "accuracy_difference",
+    "accuracy_interval",
+    "benjamini_hochberg",
+    "mean_of_ratios_of_means",
+    "permutation_p_value",
+    "ratio_of_means",
+]
 
 DRAWS = 2_000
 
+_REMEMBERED = 4_000_000
+"""Numbers of so many draws are kept at most: 32 MB."""
+
 Sums = Float[np.ndarray, "fact 2"]
+Counts = Float[np.ndarray, "draw fact"]
+
+
+class StatisticsError(ValueError):
+    """Numbers that do not go together, or that are not what they should be."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +64,109 @@ def mean_of_ratios_of_means(groups: Sequence[Sums], *, seed: int, draws: int = D
     usable = [sums for sums in groups if len(sums) and sums[:, 1].sum() > 0]
     if not usable:
         return Interval(float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
     estimate = float(np.mean([sums[:, 0].sum() / sums[:, 1].sum() for sums in usable]))
-    resampled = np.mean([_resampled_ratios(sums, rng, draws) for sums in usable], axis=0)
+    sizes = tuple(len(sums) for sums in usable)
+    drawn = (_remembered if sum(sizes) * draws <= _REMEMBERED else _drawn)(sizes, draws, seed)
+    resampled = np.mean([_resampled_ratios(*pair) for pair in zip(usable, drawn, strict=True)], axis=0)
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
 
 
-def _resampled_ratios(sums: Sums, rng: np.random.Generator, draws: int) -> Float[np.ndarray, " draw"]:
-    counts = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws)
+def _drawn(sizes: tuple[int, ...], draws: int, seed: int) -> Iterator[Counts]:
+    """How often each row of each group is in each draw."""
+    rng = np.random.default_rng(seed)
+    return (rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64) for size in sizes)
+
+
+@lru_cache(maxsize=4)
+def _remembered(sizes: tuple[int, ...], draws: int, seed: int) -> tuple[Counts, ...]:
+    """The same, kept: a study asks for hundreds of intervals over the same sentences, and drawing takes the time."""
+    return tuple(_drawn(sizes, draws, seed))
+
+
+def _resampled_ratios(sums: Sums, counts: Counts) -> Float[np.ndarray, " draw"]:
     totals = counts @ sums
     # A draw that took only facts of denominator 0 says nothing: it counts as the estimate itself.
     empty = totals[:, 1] <= 0
     totals[empty] = sums.sum(axis=0)
     ratios: Float[np.ndarray, " draw"] = totals[:, 0] / totals[:, 1]
     return ratios
+
+
+def accuracy_interval(
+    correct: ArrayLike, sentences: ArrayLike, *, seed: int, draws: int = DRAWS, level: float = 0.95
+) -> Interval:
+    """Share of items that are right, with a percentile bootstrap over whole sentences.
+
+    `correct` [item] is 1 or 0, or a share between where several answers were averaged; `sentences` [item] is the
+    sentence of each item, any integers. Words of one sentence are not independent, so they are drawn together.
+
+    Errors: StatisticsError when the two differ in length. Without items all three numbers are NaN.
+
+    >>> accuracy_interval([True, True, False, False], [7, 7, 9, 9], seed=0)
+    Interval(estimate=0.5, low=0.0, high=1.0)
+    """
+    return ratio_of_means(_sums_by_group(correct, sentences), seed=seed, draws=draws, level=level)
+
+
+def accuracy_difference(
+    first: ArrayLike, second: ArrayLike, sentences: ArrayLike, *, seed: int, draws: int = DRAWS, level: float = 0.95
+) -> Interval:
+    """Accuracy of the first less that of the second on the same items, with a bootstrap over whole sentences.
+
+    Arguments and errors as for `accuracy_interval`. Both are judged on the same draw, so what makes a sentence hard for
+    both takes no part in the interval.
+
+    >>> accuracy_difference([1, 1, 0], [1, 0, 0], [0, 1, 2], seed=0).estimate
+    0.3333333333333333
+    """
+    ours, theirs = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if ours.shape != theirs.shape:
+        raise StatisticsError(f"answers of shapes {ours.shape} and {theirs.shape}: the same items expected")
+    return accuracy_interval(ours - theirs, sentences, seed=seed, draws=draws, level=level)
+
+
+def benjamini_hochberg(p_values: ArrayLike) -> Float[np.ndarray, " test"]:
+    """P-values corrected for many comparisons: call those at most q, and at most a share q of the calls is false.
+
+    Benjamini and Hochberg (1995), step up; holds for tests that are independent or positively dependent.
+
+    Errors: StatisticsError for anything that is no probability.
+
+    >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(6).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    if given.ndim != 1 or not np.all((given >= 0) & (given <= 1)):
+        raise StatisticsError("p-values that are not a row of numbers from 0 to 1 cannot be corrected")
+    falling = np.argsort(-given, kind="stable")
+    ranks = np.arange(len(given), 0, -1)
+    corrected = np.empty(len(given))
+    corrected[falling] = np.minimum.accumulate(given[falling] * (len(given) / ranks))
+    return corrected
+
+
+def permutation_p_value(observed: float, permuted: ArrayLike) -> float:
+    """One-sided p-value of a statistic against the same statistic on random draws: (1 + b) / (1 + n).
+
+    b of the n draws are at least as large as what was observed, which counts as a draw itself, so it is never 0
+    (Phipson and Smyth 2010). For a two-sided test give absolute values.
+
+    Errors: StatisticsError without draws, or where a number is NaN.
+
+    >>> permutation_p_value(3.0, [1.0, 2.0, 3.0])
+    0.5
+    """
+    draws = np.asarray(permuted, dtype=np.float64)
+    if draws.ndim != 1 or not len(draws) or np.isnan(draws).any() or np.isnan(observed):
+        raise StatisticsError(f"no p-value of {observed} from draws of shape {draws.shape}: numbers expected, no NaN")
+    return float((1 + np.count_nonzero(draws >= observed)) / (1 + len(draws)))
+
+
+def _sums_by_group(values: ArrayLike, groups: ArrayLike) -> Sums:
+    """Sum of the values and number of items of each group, groups in ascending order."""
+    numbers, ids = np.asarray(values, dtype=np.float64), np.asarray(groups)
+    if numbers.ndim != 1 or numbers.shape != ids.shape:
+        raise StatisticsError(f"{numbers.shape} answers for {ids.shape} sentence numbers: one a row of each expected")
+    group: Int[np.ndarray, " item"] = np.unique(ids, return_inverse=True)[1]
+    return np.stack([np.bincount(group, weights=numbers), np.bincount(group)], axis=1)

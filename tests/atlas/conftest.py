@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from neuronatlas.atlas import Atlas
+from tests.atlas.pages import RULE, write_atlas
+from tests.atlas.salience_tables import Recipe as SalienceRecipe
+from tests.atlas.salience_tables import salience_tables
 
-RULE = "gauss-legendre"
 NAMES = ["capital", "continent", "currency", "language", "birthplace", "occupation", "author", "maker"]
 NAMES += ["composer", "painter", "director", "sport", "headquarters", "animal", "mythology", "demonym", "dish"]
 STRENGTH = {
@@ -49,6 +50,12 @@ def make_tables() -> Callable[..., Tables]:
 
 
 @pytest.fixture
+def make_salience() -> Callable[..., Tables]:
+    """Make up the tables of an atlas of salient neurons; takes the fields of `salience_tables.Recipe` by name."""
+    return lambda **recipe: salience_tables(SalienceRecipe(**recipe))
+
+
+@pytest.fixture
 def make_atlas(tmp_path: Path) -> Callable[..., Path]:
     """Write an atlas of the given tables, or of made-up ones; `about` changes how it describes itself."""
 
@@ -57,18 +64,6 @@ def make_atlas(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return make
-
-
-def write_atlas(folder: Path, tables: Tables, **about: Any) -> None:
-    """Write a complete atlas."""
-    model = {"id": "made-up/bert", "revision": "0123abc", "digest": "5f" * 32}
-    settings = {"rule": RULE, "nodes": 5, "gains": [0, 2], "threshold": {"coarse": 0.2}}
-    command = "neuronatlas locate made-up/bert facts.jsonl -o atlas"
-    description: dict[str, Any] = {"model": model, "settings": settings, "command": command, "seed": 7}
-    with Atlas.create_or_resume(folder, **(description | about)) as atlas:
-        for name, frame in tables.items():
-            atlas.write_table(name, frame)
-        atlas.finish()
 
 
 def synthetic_tables(recipe: Recipe) -> Tables:

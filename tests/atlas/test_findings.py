@@ -4,9 +4,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from neuronatlas.atlas import findings
-from neuronatlas.atlas.caveats import caveats
-from neuronatlas.atlas.listings import fact_listing, relation_listing, top_neurons
+from neuronatlas.atlas.knowledge import findings
+from neuronatlas.atlas.knowledge.caveats import caveats
+from neuronatlas.atlas.knowledge.listings import fact_listing, relation_listing, top_neurons
 
 Tables = dict[str, pl.DataFrame]
 MakeTables = Callable[..., Tables]

@@ -5,7 +5,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from neuronatlas.atlas import plots, style
+from neuronatlas.atlas import style
+from neuronatlas.atlas.knowledge import looks, plots
 
 Tables = dict[str, pl.DataFrame]
 MakeTables = Callable[..., Tables]
@@ -128,9 +129,9 @@ def test_every_colour_stands_out_from_its_page() -> None:
     for light, dark in style.DARK_COLOURS.items():
         assert 1.05 / (luminance(light) + 0.05) >= 3
         assert (luminance(dark) + 0.05) / (luminance("#12171e") + 0.05) >= 3
-    assert {look.colour for look in style.CONDITIONS.values()} <= set(style.DARK_COLOURS)
+    assert {look.colour for look in looks.CONDITIONS.values()} <= set(style.DARK_COLOURS)
 
 
 def test_no_two_conditions_look_alike() -> None:
-    looks = [(look.colour, look.symbol) for look in style.CONDITIONS.values()]
-    assert len(set(looks)) == len({symbol for _, symbol in looks}) == len(looks)
+    shown = [(look.colour, look.symbol) for look in looks.CONDITIONS.values()]
+    assert len(set(shown)) == len({symbol for _, symbol in shown}) == len(shown)

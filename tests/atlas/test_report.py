@@ -1,62 +1,20 @@
-import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
 from neuronatlas.atlas import Atlas, AtlasError, write_report
+from tests.atlas.pages import Page
 
 Tables = dict[str, pl.DataFrame]
 MakeTables = Callable[..., Tables]
 MakeAtlas = Callable[..., Path]
-
-
-class Page(HTMLParser):
-    """What a page is made of: tags with attributes, the text in sight, and scripts."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.own = self.source.replace(get_plotlyjs(), "")
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.stack: list[str] = []
-        self.texts: list[str] = []
-        self.scripts: list[str] = []
-        self.feed(self.own)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag in {"script", "style"}:
-            self.stack.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in {"script", "style"}:
-            self.stack.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self.stack:
-            self.scripts += [data] if self.stack[-1] == "script" else []
-        else:
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        text = " ".join(" ".join(self.texts).split())
-        return text.replace("\N{MINUS SIGN}", "-").replace("\N{NO-BREAK SPACE}", " ")
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        (data,) = (script for script in self.scripts if script.startswith('{"figures"'))
-        figures: dict[str, Any] = json.loads(data)["figures"]
-        return figures
 
 
 def test_a_report_asks_nothing_of_any_network(make_atlas: MakeAtlas) -> None:
@@ -160,14 +118,17 @@ def test_words_of_the_user_are_shown_and_never_run(make_atlas: MakeAtlas, make_t
     assert any(label.startswith("&lt;/script&gt;") for label in labels)
 
 
-def test_equal_atlases_give_equal_bytes(make_atlas: MakeAtlas, make_tables: MakeTables) -> None:
-    folder = make_atlas(make_tables(relations=3))
-    first = write_report(folder).read_bytes()
-    script = "import sys; from neuronatlas.atlas import write_report; write_report(sys.argv[1])"
+def test_equal_atlases_give_equal_bytes(
+    make_atlas: MakeAtlas, make_tables: MakeTables, make_salience: MakeTables
+) -> None:
+    made = {"facts": make_tables(relations=3), "labels": make_salience(labels=("upos", "suffix"), layers=3, width=40)}
+    folders = [make_atlas(tables, name=name) for name, tables in made.items()]
+    first = [write_report(folder).read_bytes() for folder in folders]
+    script = "import sys; from neuronatlas.atlas import write_report; list(map(write_report, sys.argv[1:]))"
     environment = os.environ | {"PYTHONHASHSEED": "4321", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", script, str(folder)], check=True, env=environment)
-    assert (folder / "report.html").read_bytes() == first
-    assert write_report(make_atlas(make_tables(relations=3), name="another")).read_bytes() == first
+    subprocess.run([sys.executable, "-c", script, *map(str, folders)], check=True, env=environment)
+    assert [(folder / "report.html").read_bytes() for folder in folders] == first
+    assert write_report(make_atlas(make_tables(relations=3), name="another")).read_bytes() == first[0]
 
 
 def test_a_report_leaves_nothing_else_behind(make_atlas: MakeAtlas) -> None:

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from neuronatlas.atlas import Atlas, AtlasError, durable
+from neuronatlas import durable
+from neuronatlas.atlas import Atlas, AtlasError
 
 MODEL = {"id": "tiny", "revision": None, "digest": "ab12"}
 SETTINGS = {"rule": "gauss-legendre", "gains": [0, 2], "threshold": {"coarse": 0.2}}

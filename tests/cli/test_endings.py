@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import neuronatlas as na
-from neuronatlas.atlas import durable
+from neuronatlas import durable
 from neuronatlas.cli import atlases, inspecting
 from tests.cli.conftest import PROMPT, complaint, document, run, succeed, write_facts
 from tests.knowledge.planted import FACTS, planted_facts, planted_model

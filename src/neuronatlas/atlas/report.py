@@ -7,54 +7,56 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs
 
-from neuronatlas.atlas import durable, findings
-from neuronatlas.atlas.caveats import caveats
-from neuronatlas.atlas.findings import Tables
-from neuronatlas.atlas.listings import flattened
+from neuronatlas import durable
+from neuronatlas.atlas import knowledge, salience
+from neuronatlas.atlas.page import Kind, Page, flattened
 from neuronatlas.atlas.provenance import AtlasError
-from neuronatlas.atlas.sections import sections
 from neuronatlas.atlas.store import Atlas
 from neuronatlas.atlas.style import DARK, DARK_COLOURS, LIGHT
-from neuronatlas.atlas.tiles import tiles
 
-__all__ = ["write_report"]
+__all__ = ["KINDS", "write_report"]
 
-_NEEDED = ("facts", "prompts", "neurons", "effects", "summary", "relations", "layers", "sharing")
-_WELCOME = ("skipped",)
+KINDS: dict[str, Kind] = {"properties": salience.KIND, "facts": knowledge.KIND}
+"""The kinds of atlas that have a report, by the table that tells an atlas's kind; the first one found counts."""
 
 
 def write_report(atlas_folder: str | Path) -> Path:
     """Write `report.html` into a complete atlas and return its path.
 
-    Raises AtlasError if the folder is no atlas, not complete yet, or lacks a table.
+    What the report is about, knowledge neurons or salient neurons, follows from the tables. Raises AtlasError if the
+    folder is no atlas, not complete yet, or lacks a table.
     """
     atlas = Atlas.open(atlas_folder)
     if atlas.state != "complete":
         command = atlas.meta["command"] or "the command that began it"
         raise AtlasError(f"{atlas.folder} is not complete yet, so it has no report; run again: {command}")
-    names = [*_NEEDED, *(name for name in _WELCOME if name in atlas.tables)]
-    page = render(atlas.meta, {name: atlas.table(name) for name in names})
+    kind = _kind(atlas)
+    names = [*kind.needed, *(name for name in kind.welcome if name in atlas.tables)]
+    text = render(atlas.meta, kind.page({name: atlas.table(name) for name in names}))
     path = atlas.folder / "report.html"
-    durable.write(path, page.encode(), atlas.folder / ".tmp")
+    durable.write(path, text.encode(), atlas.folder / ".tmp")
     durable.remove(atlas.folder / ".tmp")
     return path
 
 
-def render(meta: dict[str, Any], tables: Tables) -> str:
-    """The page of an atlas whose `atlas.json` is `meta`."""
-    parts = list(sections(tables))
-    figures = {plot.name: _without_template(plot.figure) for part in parts for plot in part.plots}
+def _kind(atlas: Atlas) -> Kind:
+    for table, kind in KINDS.items():
+        if table in atlas.tables:
+            return kind
+    expected, found = " or ".join(map(repr, KINDS)), ", ".join(atlas.tables) or "none"
+    raise AtlasError(f"no table {expected} in {atlas.folder}, so there is nothing to report on; it has {found}")
+
+
+def render(meta: dict[str, Any], page: Page) -> str:
+    """The HTML of a page about an atlas whose `atlas.json` is `meta`."""
+    figures = {plot.name: _without_template(plot.figure) for section in page.sections for plot in section.plots}
     looks = {"light": LIGHT.to_plotly_json(), "dark": DARK.to_plotly_json(), "darkColours": DARK_COLOURS}
     return (
         _environment()
         .get_template("report.html.jinja")
         .render(
             model=meta["model"].get("id") or "a model in memory",
-            headline=findings.headline(tables["summary"]),
-            tiles=list(tiles(tables)),
-            caveats=caveats(tables),
-            sections=parts,
-            integration=findings.integration_sentence(tables["prompts"]),
+            page=page,
             provenance=_provenance(meta),
             command=meta["command"],
             version=meta["versions"]["neuronatlas"],

@@ -24,7 +24,7 @@ import polars as pl
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from neuronatlas.atlas import durable
+from neuronatlas import durable
 from neuronatlas.atlas.provenance import SCHEMA, AtlasError, describe, differences
 
 __all__ = ["Atlas"]

@@ -1,4 +1,4 @@
-"""How every figure looks: two templates, for light and dark pages, and one look for each condition.
+"""How every figure looks: two templates, for light and dark pages, and a set of colours.
 
 The colours are of the Okabe and Ito set, told apart under every common colour blindness, and have a contrast of at
 least 3 to 1 against a white page; `DARK_COLOURS` are their lighter likes. Symbols differ as well as colours.
@@ -10,44 +10,32 @@ from typing import Any
 import plotly.graph_objects as go
 
 __all__ = [
-    "ACTIVATION",
-    "CONDITIONS",
+    "BLUE",
     "DARK",
     "DARK_COLOURS",
     "FAMILY",
+    "GREEN",
+    "GREY",
     "LIGHT",
-    "LOCATED",
+    "PURPLE",
+    "VERMILION",
     "Look",
     "download_config",
-    "gain_label",
-    "gain_name",
 ]
 
 FAMILY = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
-_BLUE, _VERMILION, _GREEN, _PURPLE, _GREY = "#0072b2", "#d55e00", "#009e73", "#c0699a", "#808080"
-DARK_COLOURS = {_BLUE: "#4ba3de", _VERMILION: "#f0863f", _GREEN: "#2fbf95", _PURPLE: "#dd8fbb", _GREY: "#a0a6ad"}
+BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#c0699a", "#808080"
+DARK_COLOURS = {BLUE: "#4ba3de", VERMILION: "#f0863f", GREEN: "#2fbf95", PURPLE: "#dd8fbb", GREY: "#a0a6ad"}
 
 
 @dataclass(frozen=True)
 class Look:
-    """A condition's or a rule's name in figures, its colour, and its symbol where it is a point."""
+    """A name in figures, its colour, and its symbol where it is a point."""
 
     name: str
     colour: str
     symbol: str = "circle"
     size: int = 8
-
-
-LOCATED = Look("Knowledge neurons", _BLUE, "circle", 10)
-ACTIVATION = Look("Activation baseline", _VERMILION, "square")
-CONDITIONS = {
-    "located": LOCATED,
-    "held-out": Look("On held-out prompts", _BLUE, "circle-open", 9),
-    "activation": ACTIVATION,
-    "random": Look("Random, same layers", _GREY, "diamond"),
-    "matched": Look("Random, as active", _GREEN, "triangle-up"),
-    "other-relation": Look("Of another relation", _PURPLE, "triangle-down"),
-}
 
 
 def _template(ink: str, soft: str, grid: str, page: str, ramp: list[str]) -> Any:
@@ -79,7 +67,7 @@ def _template(ink: str, soft: str, grid: str, page: str, ramp: list[str]) -> Any
         "font": {"family": FAMILY, "size": 13, "color": ink},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "colorway": [_BLUE, _VERMILION, _GREEN, _PURPLE, _GREY],
+        "colorway": [BLUE, VERMILION, GREEN, PURPLE, GREY],
         "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
         "xaxis": axis,
         "yaxis": axis,
@@ -109,18 +97,3 @@ def download_config(name: str) -> dict[str, Any]:
         "modeBarButtons": [["toImage"]],
         "toImageButtonOptions": {"format": "svg", "filename": name},
     }
-
-
-def gain_name(gain: float) -> str:
-    """What neurons multiplied by `gain` are called.
-
-    >>> gain_name(0), gain_name(2)
-    ('suppressed', 'amplified')
-    """
-    return {0.0: "suppressed", 2.0: "amplified"}.get(gain) or f"\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{gain:g}"
-
-
-def gain_label(gain: float) -> str:
-    """The same with the factor beside it, for a legend or a heading."""
-    factor = f"\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}{gain:g}"
-    return factor if gain_name(gain) == factor else f"{gain_name(gain)} ({factor})"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Effect", "count", "listed", "number", "percent", "sentence"]
+__all__ = ["Difference", "Effect", "Score", "count", "listed", "number", "percent", "sentence"]
 
 _MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -42,6 +42,11 @@ class Effect:
         return f"[{self._signed(self.low)},{_SPACE}{self._signed(self.high)}]"
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The ends of the interval."""
+        return self.low, self.high
+
+    @property
     def has_interval(self) -> bool:
         """Whether there were enough facts for an interval."""
         return self.low < self.high
@@ -54,6 +59,62 @@ class Effect:
     def _digits(self) -> int:
         size = 100 * max(abs(self.value), (self.high - self.low) / 2)
         return 0 if not size < 10 else 1 if size >= 0.095 else 2
+
+
+@dataclass(frozen=True)
+class Score:
+    """An accuracy, or another fraction of 1, and its 95 % interval where it has one.
+
+    >>> str(Score(0.9312, 0.924, 0.9371)).replace(_SPACE, " "), str(Score(0.17)).replace(_SPACE, " ")
+    ('93.1 % [92.4, 93.7]', '17.0 %')
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.interval}".strip()
+
+    @property
+    def size(self) -> str:
+        """The score alone, such as 93.1 %."""
+        return f"{self._shown(self.value)}{_SPACE}%"
+
+    @property
+    def interval(self) -> str:
+        """The interval alone, such as [92.4, 93.7], or nothing."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{self._shown(self.low)},{_SPACE}{self._shown(self.high)}]"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The ends of the interval; the value itself where there is none."""
+        return (self.value if self.low is None else self.low, self.value if self.high is None else self.high)
+
+    def _shown(self, fraction: float) -> str:
+        return number(100 * fraction, 1)
+
+
+@dataclass(frozen=True)
+class Difference(Score):
+    """A difference of two fractions of 1, in points of a hundred, always with its sign.
+
+    >>> str(Difference(0.2134, 0.2, 0.228)).replace(_SPACE, " "), Difference(-0.0032).size.replace(_MINUS, "-")
+    ('+21.3 points [+20.0, +22.8]', '-0.32 points')
+    """
+
+    @property
+    def size(self) -> str:
+        """The difference alone, such as +21.3 points."""
+        return f"{self._shown(self.value)} points"
+
+    def _shown(self, fraction: float) -> str:
+        low, high = self.bounds
+        digits = 2 if max(abs(self.value), abs(low), abs(high)) < 0.00995 else 1
+        text = number(100 * fraction, digits)
+        return f"+{text}" if round(100 * fraction, digits) > 0 else text
 
 
 def number(value: float | None, digits: int) -> str:

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 import neuronatlas
-from neuronatlas.cli import atlases, inspecting
+from neuronatlas.cli import atlases, inspecting, probing
 from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="neuronatlas",
-    help="Find, test and explain the neurons in which a language model keeps its facts.",
+    help="Find, test and explain the neurons in which a language model keeps its facts and its grammar.",
     epilog="Exit codes: 0 done; 1 something is wrong with the input, one line says what; 2 the command is not written "
     "as it should be; 3 the disk is full; 130 interrupted, the same command goes on. Start with: neuronatlas demo",
     no_args_is_help=True,
@@ -37,6 +37,10 @@ for command in (
     inspecting.attribute,
     atlases.locate,
     inspecting.effects,
+    probing.probe,
+    probing.extract,
+    probing.rank,
+    probing.describe,
     atlases.report,
     atlases.info,
 ):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from neuronatlas.atlas import Atlas, write_report
+from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMEN, open_facts, open_model, require_facts
 from neuronatlas.cli.options import (
@@ -31,13 +33,16 @@ from neuronatlas.cli.options import (
     as_position,
     as_share,
 )
+from neuronatlas.cli.probing import build
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
+from neuronatlas.cli.show_salience import show_salience
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.models import Model
-from neuronatlas.studies.demo import FACTS_PER_RELATION, demo_facts
+from neuronatlas.studies.demo import DEMO_SENTENCES, FACTS_PER_RELATION, demo_corpora, demo_facts, demo_settings
 from neuronatlas.studies.knowledge_atlas import build_atlas
 from neuronatlas.studies.overview import overview_of, worked_example
+from neuronatlas.studies.salience.overview import is_salience, salience_overview
 from neuronatlas.studies.settings import LocateSettings
 
 __all__ = ["demo", "info", "locate", "report"]
@@ -47,23 +52,36 @@ _DEFAULTS = LocateSettings()
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the atlas and the report go.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the two atlases and their reports go.")
     ] = Path("neuronatlas-demo"),
     facts: Annotated[int, typer.Option(min=1, metavar="N", help="Facts of each relation.")] = FACTS_PER_RELATION,
+    sentences: Annotated[
+        int, typer.Option(min=30, metavar="N", help="Labelled sentences for the second part.")
+    ] = DEMO_SENTENCES,
 ) -> None:
-    """Find the neurons of some facts in the small model that ships with the package: the whole job, with no download.
+    """Find the neurons of facts and of grammar in the small model that ships with the package, with no download.
 
     Example: neuronatlas demo
 
-    Takes a few facts of every relation that the model was taught in English, finds the neurons that express each, tests
-    them by intervention, and says in words what was found. Leaves an atlas with a report to look at.
+    First takes a few facts of every relation that the model was taught in English, finds the neurons that express each,
+    and tests them by intervention. Then takes labelled sentences, and finds and tests the neurons that carry each
+    word's part of speech, suffix, number and meaning. Says in words what was found, and leaves two atlases, DIR/facts
+    and DIR/language, each with a report to look at.
     """
-    model = open_model(SPECIMEN)
-    selected = demo_facts(model, facts)
-    atlas = _build(model, selected, output, LocateSettings())
-    out, layers = console(), model.site().widths
+    model, out = open_model(SPECIMEN), console()
+    first = _demo_facts(out, model, facts, output / "facts")
+    out.print()
+    second = _demo_language(out, model, sentences, output / "language")
+    out.print(f"\nThe reports, with pictures: {first}\n                            {second}", soft_wrap=True)
+
+
+def _demo_facts(out: Console, model: Model, per_relation: int, folder: Path) -> Path:
+    selected = demo_facts(model, per_relation)
+    atlas = _build(model, selected, folder, LocateSettings())
+    layers = model.site().widths
+    out.print("\n1. Where are its facts?", style="bold")
     out.print(
-        f"\nA small language model of {len(layers)} layers with {layers[0]:,} feed-forward neurons each was asked for "
+        f"A small language model of {len(layers)} layers with {layers[0]:,} feed-forward neurons each was asked for "
         "facts in many wordings. For each fact the few neurons were found that make the right answer likely in most of "
         "its wordings. Then these, and others to compare with, were switched off (suppressed) or doubled (amplified).\n"
     )
@@ -71,8 +89,23 @@ def demo(
     example = worked_example(model, atlas, selected)
     if example is not None:
         out.print()
-        show.show_example(out, example, output)
-    out.print(f"\nThe report, with pictures: {write_report(output)}", soft_wrap=True)
+        show.show_example(out, example, folder)
+    return write_report(folder)
+
+
+def _demo_language(out: Console, model: Model, n_sentences: int, folder: Path) -> Path:
+    settings = demo_settings()
+    atlas = build(model, demo_corpora(n_sentences), folder, settings)
+    widths = model.site(settings.site).widths
+    out.print("\n2. Where is its grammar?", style="bold")
+    out.print(
+        f"The same model read {count(n_sentences, 'sentence')} whose words have labels. A probe, a linear classifier, "
+        f"learned to tell a word's label from the {sum(widths):,} numbers (neurons) that the model has for it in its "
+        f"{len(widths)} layers; its weights rank the neurons. How few suffice was tried on sentences that the probe "
+        "had not seen, and what the model itself does without them.\n"
+    )
+    show_salience(out, atlas)
+    return write_report(folder)
 
 
 def locate(
@@ -155,7 +188,7 @@ def _build(model: Model, facts: list[Fact], folder: Path, settings: LocateSettin
 def report(folder: AtlasFolder) -> None:
     """Write the report of a finished atlas again, from its tables alone.
 
-    Example: neuronatlas report neuronatlas-demo
+    Example: neuronatlas report neuronatlas-demo/facts
 
     Prints the path of report.html, which needs no network and no other file.
     """
@@ -165,7 +198,7 @@ def report(folder: AtlasFolder) -> None:
 def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
     """Say what is in an atlas: its model, settings, tables and headline numbers.
 
-    Example: neuronatlas info neuronatlas-demo --json
+    Example: neuronatlas info neuronatlas-demo/facts --json
 
     Of an atlas that is not finished it prints what its finished parts hold so far.
     """
@@ -173,15 +206,21 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
     rows = {name: atlas.table(name).height for name in atlas.tables}
     finished = atlas.state == "complete"
     if as_json:
-        print_json(atlas.meta | {"tables": rows, "overview": asdict(overview_of(atlas)) if finished else None})
+        print_json(atlas.meta | {"tables": rows, "overview": _overview(atlas) if finished else None})
         return
     out, meta = console(), atlas.meta
     out.print(show.table_of(("atlas", str(folder)), _described(meta), left=2))
     out.print(show.table_of(("table", "rows"), [(name, f"{count:,}") for name, count in rows.items()]))
-    if finished:
-        show.show_findings(out, atlas)
-    else:
+    if not finished:
         out.print("Not finished: run the command above again, it takes up where it was.")
+    elif is_salience(atlas):
+        show_salience(out, atlas)
+    else:
+        show.show_findings(out, atlas)
+
+
+def _overview(atlas: Atlas) -> dict[str, Any]:
+    return asdict(salience_overview(atlas) if is_salience(atlas) else overview_of(atlas))
 
 
 def _described(meta: dict[str, Any]) -> list[tuple[str, str]]:

@@ -23,13 +23,19 @@ from rich.console import Console
 from rich.text import Text
 
 from neuronatlas.atlas import AtlasError
-from neuronatlas.atlas.durable import is_disk_full
+from neuronatlas.durable import is_disk_full
 from neuronatlas.knowledge.attribution import AttributionError
 from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.models import InterventionError, ModelError, SiteError
 from neuronatlas.models.answers import QueryError
 from neuronatlas.neurons import NeuronError
+from neuronatlas.probing.activations import ActivationsError
+from neuronatlas.probing.corpora import CorpusError
+from neuronatlas.probing.examples import ExamplesError
+from neuronatlas.probing.ranking import RankingError
+from neuronatlas.probing.redundancy import RedundancyError
+from neuronatlas.probing.selection import SelectionError
 from neuronatlas.readers import FactFileWarning
 from neuronatlas.studies.settings import SettingsError
 
@@ -38,14 +44,20 @@ __all__ = ["Exit", "command_line", "console", "note", "print_json", "resumable",
 P = ParamSpec("P")
 
 _INPUT_ERRORS = (
+    ActivationsError,
     AtlasError,
     AttributionError,
+    CorpusError,
+    ExamplesError,
     FactError,
     InterventionError,
     ModelError,
     NeuronError,
     QueryError,
+    RankingError,
+    RedundancyError,
     RuleError,
+    SelectionError,
     SettingsError,
     SiteError,
 )

@@ -14,8 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from neuronatlas.atlas import Atlas, findings
-from neuronatlas.atlas.style import CONDITIONS, gain_label
+from neuronatlas.atlas import Atlas
+from neuronatlas.atlas.knowledge import findings
+from neuronatlas.atlas.knowledge.looks import CONDITIONS, gain_label
 from neuronatlas.atlas.wording import Effect as Change
 from neuronatlas.atlas.wording import count, number, percent
 from neuronatlas.models.checking import ProvedWays

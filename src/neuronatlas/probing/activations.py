@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,7 +15,9 @@ import numpy as np
 from jaxtyping import Float32, Int
 from numpy.typing import ArrayLike, NDArray
 
+from neuronatlas.models import Model
 from neuronatlas.neurons import Layout, NeuronSet
+from neuronatlas.probing.corpora import Corpus
 
 __all__ = ["CHUNK_ROWS", "Activations", "ActivationsError", "Source"]
 
@@ -38,10 +40,10 @@ class Source(Protocol):
         """Rows and columns."""
 
     def read(self, rows: slice | Indices, columns: Indices | None) -> Block:
-        """Some rows, and all columns or some, as float32 (a view where that can be)."""
+        """Some rows, in the order given, and all columns or some, as float32 (a view where that can be)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class InMemory:
     """Rows in an array."""
 
@@ -54,17 +56,23 @@ class InMemory:
 
     def read(self, rows: slice | Indices, columns: Indices | None) -> Block:
         """Some rows, and all columns or some."""
-        block = self.array[rows]
-        return block if columns is None else block[:, columns]
+        if columns is None or isinstance(rows, slice):
+            block = self.array[rows]
+            return block if columns is None else block[:, columns]
+        chosen: Block = self.array[np.ix_(rows, columns)]
+        return chosen
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Activations:
     """Rows of neurons, with the address of each column and the corpus item of each row.
 
     `layout` is the model's, at one site; `columns` are flat indices into it, ascending, of the neurons that are held.
     `items` are the corpus items (`Corpus.items`) that the rows are of, ascending: a word that the tokenizer drops or
-    that lies past the model's length has no row. `words_digest` and `n_items` are those of the corpus.
+    that lies past the model's length has no row. `words_digest` and `n_items` are those of the corpus, `model` is the
+    model's name. `notes` say what a reader must know, such as how many words have no row and why.
+
+    Rows of a view may stand in another order, as `chosen` was asked; columns too.
     """
 
     source: Source
@@ -74,6 +82,7 @@ class Activations:
     n_items: int
     words_digest: str = ""
     model: str = ""
+    notes: tuple[str, ...] = ()
     _rows: Indices | None = None
     _taken: Indices | None = None
 
@@ -96,6 +105,10 @@ class Activations:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        of = f" of {self.model}" if self.model else ""
+        return f"Activations({len(self)} rows of {len(self.columns)} neurons, site {self.layout.site!r}{of})"
 
     def read(self, start: int, stop: int) -> Block:
         """Rows from `start` up to `stop`, as float32."""
@@ -121,15 +134,24 @@ class Activations:
         """What numpy and scikit-learn take it for."""
         return np.array(self.array(), dtype=dtype, copy=copy)
 
-    def chosen(self, rows: Sequence[int] | Indices | None = None, columns: Any = None) -> Activations:
-        """A view of some rows (by place) and some columns (a NeuronSet, or places); nothing is read yet."""
+    def chosen(self, rows: Any = None, columns: Any = None) -> Activations:
+        """A view of some rows and some columns, in the order given; nothing is read yet.
+
+        Both are places (indices, a slice or a mask); columns may also be a NeuronSet.
+
+        Errors: ActivationsError for places and neurons that are not there.
+        """
         view = self
         if rows is not None:
-            places = np.asarray(rows, dtype=np.int64)
+            places = _places(rows, len(self), "row")
             inner = places if self._rows is None else self._rows[places]
             view = replace(view, items=self.items[places], _rows=inner)
         if columns is not None:
-            places = self._places(columns)
+            places = (
+                self._columns_of(columns)
+                if isinstance(columns, NeuronSet)
+                else _places(columns, len(self.columns), "column")
+            )
             inner = places if self._taken is None else self._taken[places]
             view = replace(view, columns=self.columns[places], _taken=inner)
         return view
@@ -141,8 +163,8 @@ class Activations:
     def align(self, labels: ArrayLike) -> tuple[Activations, NDArray[Any]]:
         """The rows that have a label, and their labels.
 
-        `labels` are one a row, or one a corpus item (`Corpus.labels`), then those of words without a row are left out;
-        None is no label.
+        `labels` are one a row (so they are taken where both would fit), or one a corpus item (`Corpus.labels`), then
+        those of words without a row are left out; None is no label.
 
         Errors: ActivationsError for any other number of labels.
         """
@@ -158,14 +180,54 @@ class Activations:
             return self, of_rows
         return self.chosen(rows=there), of_rows[there]
 
-    def _places(self, columns: Any) -> Indices:
-        if not isinstance(columns, NeuronSet):
-            return np.asarray(columns, dtype=np.int64)
-        self.layout.require(columns.layout)
-        wanted = np.array([self.layout.index(neuron) for neuron in columns], dtype=np.int64)
-        places = np.searchsorted(self.columns, wanted)
-        held = (places < len(self.columns)) & (self.columns[np.minimum(places, len(self.columns) - 1)] == wanted)
-        if not held.all():
-            lost = self.layout.neuron(int(wanted[~held][0]))
+    def require(self, corpus: Corpus, model: Model | None = None) -> None:
+        """Raise ActivationsError unless these are activations of this corpus, and of this model as it is now.
+
+        Labels are free to differ. Activations whose words are unknown (an array, a file of another program) pass when
+        they count as many items.
+        """
+        name = corpus.name or "the corpus"
+        if self.n_items != corpus.n_items:
+            raise ActivationsError(
+                f"activations of {self.n_items} items do not go with {name}, which has {corpus.n_items}: extract anew"
+            )
+        if self.words_digest not in {"", corpus.words_digest}:
+            raise ActivationsError(
+                f"activations of other words (digest {self.words_digest}) than those of {name} "
+                f"({corpus.words_digest}), though of as many: extract anew"
+            )
+        if model is None:
+            return
+        expected = model.layout(self.layout.site)
+        for part in ("widths", "stack", "digest"):
+            found, wanted = getattr(self.layout, part), getattr(expected, part)
+            if found != wanted:
+                raise ActivationsError(
+                    f"activations of another model than {model.name}: {part} is {found!r}, {wanted!r} expected; "
+                    "extract anew"
+                )
+
+    def _columns_of(self, neurons: NeuronSet) -> Indices:
+        self.layout.require(neurons.layout)
+        wanted = np.array([self.layout.index(neuron) for neuron in neurons], dtype=np.int64)
+        place_of = np.full(self.layout.n_neurons, -1)
+        place_of[self.columns] = np.arange(len(self.columns))
+        places: Indices = place_of[wanted]
+        if (places < 0).any():
+            lost = self.layout.neuron(int(wanted[places < 0][0]))
             raise ActivationsError(f"{lost} is not among the {len(self.columns)} neurons of these activations")
         return places
+
+
+def _places(asked: Any, count: int, what: str) -> Indices:
+    """Indices from 0 for whatever numpy takes as such: places, negative ones, a mask, a slice."""
+    index = asked if isinstance(asked, slice) else np.asarray(asked)
+    if isinstance(index, np.ndarray) and not index.size:
+        index = index.astype(np.int64)
+    try:
+        places: Indices = np.arange(count)[index]
+    except IndexError as error:
+        raise ActivationsError(f"no such {what}s among {count}: {error}") from None
+    if places.ndim != 1:
+        raise ActivationsError(f"{what}s of shape {places.shape}: a list of places expected")
+    return places

@@ -17,10 +17,12 @@ from itertools import accumulate
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 from numpy.typing import NDArray
 
-__all__ = ["Corpus", "CorpusError", "Level", "Sentence"]
+from neuronatlas.probing.labelling import LABELLERS
+
+__all__ = ["LABELLERS", "Corpus", "CorpusError", "Level", "Sentence", "spread"]
 
 Level = Literal["word", "sentence"]
 Labels = NDArray[np.object_]
@@ -71,11 +73,21 @@ class Sentence:
         after = [True] * len(words) if spaces is None else list(spaces)
         if len(after) != len(words):
             raise CorpusError(f"{source}: {len(words)} words, but {len(after)} entries that say where spaces follow")
-        ends = list(accumulate(len(word) + gap for word, gap in zip(words, after, strict=True)))
-        starts = [0, *ends[:-1]]
-        text = "".join(word + " " * gap for word, gap in zip(words, after, strict=True)).rstrip()
-        spans = tuple((start, start + len(word)) for start, word in zip(starts, words, strict=True))
+        text, spans = spread(words, after)
         return cls(text, words, spans, tuple(labels), source)
+
+
+def spread(words: Sequence[str], spaces: Sequence[bool]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Write words out: the text, with a space after each word that has one (but the last), and the words' spans.
+
+    >>> spread(["Anna", "sleeps", "."], [True, False, True])
+    ('Anna sleeps.', ((0, 4), (5, 11), (11, 12)))
+    """
+    gaps = [*spaces[:-1], False] if words else []
+    ends = list(accumulate(len(word) + gap for word, gap in zip(words, gaps, strict=True)))
+    starts = [0, *ends[:-1]]
+    text = "".join(word + " " * gap for word, gap in zip(words, gaps, strict=True))
+    return text, tuple((start, start + len(word)) for start, word in zip(starts, words, strict=False))
 
 
 @dataclass(frozen=True)
@@ -147,14 +159,50 @@ class Corpus:
         counted = Counter(label for label in self.labels if label is not None)
         return dict(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])))
 
+    def numbers(self) -> Float64[np.ndarray, " item"]:
+        """The labels as numbers, for a regression; NaN for an item that has no label.
+
+        Errors: CorpusError that names the first label that is no finite number, and where it stands.
+        """
+        values = np.full(self.n_items, np.nan)
+        for item, label in enumerate(self.labels):
+            if label is not None:
+                values[item] = number = _number(label)
+                if not np.isfinite(number):
+                    sentence = self.sentences[self.sentence_of[item]]
+                    raise CorpusError(f"{sentence.source}: label {label!r} of {self.items[item]!r:.60} is no number")
+        return values
+
     def take(self, sentences: Sequence[int]) -> Corpus:
         """The corpus of some of the sentences, by index, in the order given."""
         return replace(self, sentences=tuple(self.sentences[index] for index in sentences))
 
-    def relabelled(self, label: str, labeller: Callable[[Sentence], Iterable[str | None]]) -> Corpus:
-        """The same sentences with other labels: `labeller` gives one a word (or one, for sentences) of a sentence."""
+    def relabelled(self, label: str, labeller: Callable[[Sentence], Iterable[str | None]] | None = None) -> Corpus:
+        """The same sentences with other labels: `labeller` gives one a word (or one, for sentences) of a sentence.
+
+        Without a labeller `label` is a name in LABELLERS, whose labels need no annotation and are those of words.
+
+        Errors: CorpusError for a name that LABELLERS does not have.
+
+        >>> note = Corpus((Sentence.of(["Anna", "sleeps"], ["PROPN", "VERB"], source="note.conllu, line 1"),), "upos")
+        >>> note.relabelled("capitalisation").labels.tolist()
+        ['title', 'lower']
+        """
+        level = self.level
+        if labeller is None:
+            if label not in LABELLERS:
+                raise CorpusError(f"no labeller {label!r}: {', '.join(LABELLERS)} need no annotation")
+            labeller, level = LABELLERS[label].fit(self.sentences), "word"
         sentences = tuple(replace(s, labels=tuple(labeller(s))) for s in self.sentences)
-        return replace(self, sentences=sentences, label=label)
+        return replace(self, sentences=sentences, label=label, level=level)
+
+
+def _number(label: str) -> float:
+    # float() takes "1_000" as well, which is hardly meant as a number.
+    try:
+        return float("nan" if "_" in label else label)
+    except ValueError:
+        return float("nan")
 
 
 def _objects(values: Iterable[str | None]) -> Labels:

@@ -12,23 +12,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
 from neuronatlas.neurons import Layout, Neuron, NeuronError, NeuronSet
 
-__all__ = ["Ranking"]
+__all__ = ["Ranking", "RankingError"]
 
 Order = Int[np.ndarray, " rank"]
+
+
+class RankingError(ValueError):
+    """Activations, labels, a probe or options from which no ranking can be made."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """Neurons in the order of their salience: `order[0]` is the flat index of the most salient one.
 
-    `by_class` has, for methods that know it, the order for each class alone. `notes` say what a reader must know, such
-    as classes that were skipped.
+    `by_class` has, for methods that know it, the order for each class alone. `scores[i]` is what the method gives the
+    neuron at `order[i]`, higher for more salient; `rankings.RANKINGS` says in which unit. `notes` say what a reader
+    must know, such as classes that were skipped.
 
-    Errors: NeuronError for an order that names a neuron twice or one that the layout does not have.
+    Errors: NeuronError for an order that names a neuron twice or one that the layout does not have, and for scores or
+    orders of classes that are not of the same neurons.
     """
 
     layout: Layout
@@ -36,12 +42,19 @@ class Ranking:
     method: str
     by_class: Mapping[str, Order] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    scores: Float64[np.ndarray, " rank"] | None = None
 
     def __post_init__(self) -> None:
-        if len(np.unique(self.order)) != len(self.order):
+        listed = np.sort(self.order)
+        if (listed[1:] == listed[:-1]).any():
             raise NeuronError(f"the {self.method} ranking names a neuron twice")
-        if len(self.order) and not 0 <= int(self.order.min()) <= int(self.order.max()) < self.layout.n_neurons:
+        if len(listed) and not 0 <= int(listed[0]) <= int(listed[-1]) < self.layout.n_neurons:
             raise NeuronError(f"the {self.method} ranking names neurons beyond the {self.layout.n_neurons} there are")
+        if self.scores is not None and self.scores.shape != self.order.shape:
+            raise NeuronError(f"scores of shape {self.scores.shape} for the {len(self.order)} neurons of a ranking")
+        for name, order in self.by_class.items():
+            if not np.array_equal(np.sort(order), listed):
+                raise NeuronError(f"the {self.method} ranking orders other neurons for class {name!r}")
 
     def __len__(self) -> int:
         return len(self.order)
@@ -57,6 +70,13 @@ class Ranking:
     def bottom(self, count: int) -> NeuronSet:
         """The `count` least salient neurons."""
         return self._set(self.order[len(self.order) - min(_checked(count), len(self.order)) :])
+
+    def of_class(self, name: str) -> Ranking:
+        """The ranking for one class alone; RankingError when the method makes none for it."""
+        if name not in self.by_class:
+            known = ", ".join(self.by_class) or "none"
+            raise RankingError(f"the {self.method} ranking has no order for class {name!r}: it has {known}")
+        return Ranking(self.layout, self.by_class[name], self.method, notes=self.notes)
 
     def _set(self, order: Order) -> NeuronSet:
         return NeuronSet(self.layout, tuple(self.layout.neuron(int(index)) for index in np.sort(order)))

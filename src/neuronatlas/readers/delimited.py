@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 
 from neuronatlas.knowledge.facts import Fact
+from neuronatlas.readers.cells import header_of, rows
 from neuronatlas.readers.files import PlacedFact, RelationFilter, TextFile
 from neuronatlas.readers.rows import gather
 
 __all__ = ["COLUMNS", "looks_like_table", "read_table"]
 
 COLUMNS = ("relation", "subject", "answer", "prompt")
-_DELIMITERS = "\t,;"
 
 
 def looks_like_table(text: str) -> bool:
     """Tell whether the first line names any two of the columns."""
-    return len(set(_header(text)) & set(COLUMNS)) > 1
+    return len(set(header_of(text)) & set(COLUMNS)) > 1
 
 
 def read_table(file: TextFile, wanted: RelationFilter, places: Sequence[str]) -> list[PlacedFact]:
@@ -56,27 +54,6 @@ def _rows(file: TextFile, wanted: RelationFilter, places: Sequence[str]) -> Iter
 
 def _lines(file: TextFile) -> Iterator[tuple[str, list[str]]]:
     """Yield the rows that hold anything, each with the line that it begins on."""
-    reader = csv.reader(io.StringIO(file.text, newline=""), delimiter=_delimiter(file.text), strict=True)
-    while True:
-        where = f"line {reader.line_num + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise file.error(f"the line is broken ({error})", where) from None
+    for number, cells in rows(file):
         if any(cell.strip() for cell in cells):
-            yield where, cells
-
-
-def _delimiter(text: str) -> str:
-    header = _first_line(text)
-    return max(_DELIMITERS, key=header.count)
-
-
-def _header(text: str) -> list[str]:
-    return [name.strip().strip('"').lower() for name in _first_line(text).split(_delimiter(text))]
-
-
-def _first_line(text: str) -> str:
-    return text.lstrip().partition("\n")[0]
+            yield f"line {number}", cells

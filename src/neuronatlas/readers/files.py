@@ -10,8 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from neuronatlas.knowledge.facts import Fact, FactError
+from neuronatlas.probing.corpora import CorpusError
 
-__all__ = ["FactFileError", "FactFileWarning", "PlacedFact", "RelationFilter", "TextFile", "open_text"]
+__all__ = [
+    "CorpusFileError",
+    "FactFileError",
+    "FactFileWarning",
+    "PlacedFact",
+    "RelationFilter",
+    "TextFile",
+    "open_text",
+]
 
 _GZIP = b"\x1f\x8b"
 
@@ -20,25 +29,43 @@ class FactFileError(FactError):
     """A file of facts that cannot be read; the message names the file and the line."""
 
 
+class CorpusFileError(CorpusError):
+    """Labelled text that cannot be read; the message names the file and the line."""
+
+
 class FactFileWarning(UserWarning):
     """Something in a file of facts that was read otherwise than it stands there."""
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text file, unpacked and decoded; `suffix` is the last one but for `.gz`, in lower case."""
+    """A text file, unpacked and decoded; `suffix` is the last one but for `.gz`, in lower case.
+
+    `kind` is what its faults are raised as.
+    """
 
     path: Path
     suffix: str
     text: str
+    kind: type[ValueError] = FactFileError
 
-    def error(self, message: str, where: str = "") -> FactFileError:
+    def error(self, message: str, where: str = "") -> ValueError:
         """Make the error for a fault at a place in this file."""
-        return FactFileError(f"{self.path}{', ' if where else ''}{where}: {message}")
+        return self.kind(f"{self.path}{', ' if where else ''}{where}: {message}")
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines with their numbers, which count from 1, without their ends."""
+        # Not splitlines(): a text may hold characters, such as U+2028, that end a line for Python alone.
+        for number, line in enumerate(self.text.split("\n"), start=1):
+            yield number, line.removesuffix("\r")
+
+    def source(self, line: int) -> str:
+        """Name a line of this file, for those who read on what came from it."""
+        return f"{self.path.name}, line {line}"
 
     @contextmanager
     def faults_at(self, where: str) -> Iterator[None]:
-        """Name the file and the place in any FactError that the body raises."""
+        """Name the file and the place in any fault of a fact that the body raises."""
         try:
             yield
         except FactFileError:
@@ -82,26 +109,27 @@ Read = Callable[[TextFile, RelationFilter, Sequence[str]], Iterable[PlacedFact]]
 """A reader: takes a file, the relations wanted and the places an answer may have; FactFileError for any fault."""
 
 
-def open_text(path: Path) -> TextFile:
-    """Read a UTF-8 text file, gzipped or not; FactFileError when it cannot be read, is empty or is not text."""
+def open_text(path: Path, kind: type[ValueError] = FactFileError) -> TextFile:
+    """Read a UTF-8 text file, gzipped or not; an error of this kind when it cannot be read, is empty or is not text."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     try:
         packed = path.read_bytes()
         content = gzip.decompress(packed) if packed.startswith(_GZIP) else packed
     except FileNotFoundError:
-        raise FactFileError(f"{path}: no such file") from None
+        raise kind(f"{path}: no such file") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FactFileError(f"{path}: the gzip archive is broken ({error})") from None
+        raise kind(f"{path}: the gzip archive is broken ({error})") from None
     except OSError as error:
-        raise FactFileError(f"{path}: cannot be read ({error.strerror})") from None
+        raise kind(f"{path}: cannot be read ({error.strerror})") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise FactFileError(f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8 text") from None
+        raise kind(f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8 text") from None
     if not text.strip():
-        raise FactFileError(f"{path}: the file is empty")
-    return TextFile(path, next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), ""), text)
+        raise kind(f"{path}: the file is empty")
+    suffix = next((suffix for suffix in reversed(suffixes) if suffix != ".gz"), "")
+    return TextFile(path, suffix, text, kind)
 
 
 def _names(name: str, relation: str) -> bool:

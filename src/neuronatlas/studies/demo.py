@@ -1,4 +1,4 @@
-"""The specimen's facts as facts to locate, and the few of every relation that the demonstration uses."""
+"""What the demonstration uses of the specimen: a few facts of every relation, and labelled sentences."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ from collections.abc import Iterable
 from neuronatlas import specimen
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.models.model import Model
+from neuronatlas.probing.corpora import Corpus
 from neuronatlas.readers.files import RelationFilter
+from neuronatlas.studies.labelled import corpus_of_specimen
+from neuronatlas.studies.salience.settings import SalienceSettings
 
-__all__ = ["FACTS_PER_RELATION", "demo_facts", "facts_of_specimen"]
+__all__ = [
+    "DEMO_LABELS",
+    "DEMO_SENTENCES",
+    "FACTS_PER_RELATION",
+    "demo_corpora",
+    "demo_facts",
+    "demo_settings",
+    "facts_of_specimen",
+]
 
 FACTS_PER_RELATION = 8
+DEMO_LABELS = ("upos", "suffix", "number", "semantic")
+DEMO_SENTENCES = 600
 
 
 def facts_of_specimen(*, relations: Iterable[str] | None = None, limit: int | None = None) -> list[Fact]:
@@ -36,6 +49,16 @@ def demo_facts(model: Model, per_relation: int = FACTS_PER_RELATION) -> list[Fac
     """
     single = [fact for fact in facts_of_specimen() if len(model.tokenizer.tokenize(fact.answer)) == 1]
     return [fact for group in _by_relation(single) for fact in _spread(group, per_relation)]
+
+
+def demo_corpora(n_sentences: int = DEMO_SENTENCES) -> list[Corpus]:
+    """Sentences of the specimen's grammar, in English, once for each property of the demonstration."""
+    return [corpus_of_specimen(label, n_sentences) for label in DEMO_LABELS]
+
+
+def demo_settings() -> SalienceSettings:
+    """How the demonstration looks for the neurons of these properties."""
+    return SalienceSettings()
 
 
 def _by_relation(facts: Iterable[Fact]) -> list[list[Fact]]:

@@ -1,45 +1,16 @@
-"""The sections of a report, in the order in which a reader asks: where, how many, shared, with what effect, which."""
+"""The sections of a report on knowledge neurons, in the order in which a reader asks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
-from neuronatlas.atlas import findings, plots
-from neuronatlas.atlas.findings import Tables, ends
-from neuronatlas.atlas.listings import Listing, fact_listing, neuron_listing, relation_listing
-from neuronatlas.atlas.style import gain_label
+from neuronatlas.atlas.knowledge import findings, plots
+from neuronatlas.atlas.knowledge.findings import ends
+from neuronatlas.atlas.knowledge.listings import fact_listing, neuron_listing, relation_listing
+from neuronatlas.atlas.knowledge.looks import gain_label
+from neuronatlas.atlas.page import Plot, Section, Tables, level
 
-__all__ = ["Plot", "Section", "sections"]
+__all__ = ["sections"]
 
 _MOST_FACTS = 500
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with its name in the page and its caption."""
-
-    name: str
-    figure: Any
-    caption: str
-
-    @property
-    def height(self) -> int:
-        """The height in pixels; the width is the page's to give."""
-        return int(self.figure.layout.height)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: `short` names it in the navigation, `finding` says in a sentence what is seen."""
-
-    id: str
-    short: str
-    title: str
-    finding: str
-    plots: tuple[Plot, ...] = ()
-    table: Listing | None = None
-    search: bool = False
-    note: str = ""
 
 
 def sections(tables: Tables) -> Iterator[Section]:
@@ -62,7 +33,7 @@ def _layers(tables: Tables) -> Section:
         by_relation = "The same for the knowledge neurons of each relation."
         shown.append(Plot("layers-by-relation", plots.layer_heatmap(layers), by_relation))
     title = "Where the knowledge neurons lie"
-    return Section("layers", "Layers", title, findings.layers_sentence(layers), _level(shown))
+    return Section("layers", "Layers", title, findings.layers_sentence(layers), level(shown))
 
 
 def _neurons_per_fact(tables: Tables) -> Section:
@@ -83,15 +54,7 @@ def _sharing(tables: Tables) -> Section:
         caption = "The same for each pair of relations. On the diagonal: two facts of one relation."
         shown.append(Plot("sharing-by-relation", plots.sharing_heatmap(sharing), caption))
     finding = findings.sharing_sentence(sharing)
-    return Section("sharing", "Sharing", "Neurons that facts share", finding, _level(shown))
-
-
-def _level(shown: list[Plot]) -> tuple[Plot, ...]:
-    """Give figures that stand side by side one height."""
-    tallest = max((plot.height for plot in shown), default=0)
-    for plot in shown:
-        plot.figure.update_layout(height=tallest)
-    return tuple(shown)
+    return Section("sharing", "Sharing", "Neurons that facts share", finding, level(shown))
 
 
 def _effects(tables: Tables) -> Section:
@@ -127,14 +90,14 @@ def _relations(tables: Tables) -> Section:
     missed = tables["relations"].filter(tuned="not reached").height
     note = "\N{DAGGER} No threshold that was tried brought the mean to between 2 and 5 neurons." if missed else ""
     table = relation_listing(tables)
-    return Section("relations", "Relations", "Relation by relation", finding, tuple(shown), table, note=note)
+    return Section("relations", "Relations", "Relation by relation", finding, tuple(shown), (table,), note)
 
 
 def _top_neurons(tables: Tables) -> Section:
     finding = findings.top_neuron_sentence(tables)
     note = "Share: on how many of a fact's prompts the neuron passed the coarse threshold. Score: mean attribution."
     title = "The neurons with the most facts"
-    return Section("neurons", "Top neurons", title, finding, table=neuron_listing(tables), note=note)
+    return Section("neurons", "Top neurons", title, finding, listings=(neuron_listing(tables),), note=note)
 
 
 def _facts(tables: Tables) -> Section:
@@ -143,4 +106,4 @@ def _facts(tables: Tables) -> Section:
     shown = f"The first {_MOST_FACTS:,} of {n_facts:,} facts" if n_facts > _MOST_FACTS else "All facts"
     note = f"{shown} in the order of their file; facts.parquet and neurons.parquet have them all. * Weakly refined."
     table = fact_listing(tables, _MOST_FACTS)
-    return Section("facts", "Facts", "The facts", finding, table=table, search=True, note=note)
+    return Section("facts", "Facts", "The facts", finding, listings=(table,), note=note)

@@ -1,45 +1,17 @@
-"""The four numbers at the head of a report, each with a small picture made of nothing but boxes."""
+"""The four numbers at the head of a report on knowledge neurons."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from statistics import median
 
 import polars as pl
 
-from neuronatlas.atlas.findings import KNOWN, Tables, effect, ends
-from neuronatlas.atlas.plots import main_rule
-from neuronatlas.atlas.style import gain_name
-from neuronatlas.atlas.wording import Effect, count, number, percent
+from neuronatlas.atlas.knowledge.findings import KNOWN, effect, ends
+from neuronatlas.atlas.knowledge.looks import gain_name
+from neuronatlas.atlas.knowledge.plots import main_rule
+from neuronatlas.atlas.page import Tables, Tile, whiskers
+from neuronatlas.atlas.wording import count, number, percent
 
-__all__ = ["Tile", "Whisker", "tiles"]
-
-
-@dataclass(frozen=True)
-class Whisker:
-    """An interval and its middle on a line from 0 to 100."""
-
-    kind: str
-    left: float
-    at: float
-    width: float
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A number with what it is, what to compare it with, and one small picture.
-
-    `detail` stands below the number: an interval, or what the number is made of. The picture is an interval against
-    its control (`whiskers` about `zero`), columns (`bars`, 0 to 100) or a filled line (`filled`, 0 to 100).
-    """
-
-    label: str
-    number: str
-    note: str
-    detail: str = ""
-    zero: float = 0.0
-    whiskers: tuple[Whisker, ...] = ()
-    bars: tuple[float, ...] = ()
-    filled: float | None = None
+__all__ = ["tiles"]
 
 
 def tiles(tables: Tables) -> Iterator[Tile]:
@@ -54,24 +26,10 @@ def _effect_tiles(summary: pl.DataFrame) -> Iterator[Tile]:
         located, random = effect(summary, "located", gain), effect(summary, "random", gain)
         if located is None:
             continue
-        zero, whiskers = _whiskers({"located": located} | ({"random": random} if random else {}))
+        zero, drawn = whiskers({"found": located} | ({"control": random} if random else {}))
         note = f"random neurons {random}" if random else "no control"
         label = f"P(answer), {gain_name(gain)}"
-        yield Tile(label, located.size, note, located.interval, zero, whiskers)
-
-
-def _whiskers(effects: Mapping[str, Effect]) -> tuple[float, tuple[Whisker, ...]]:
-    places = [0.0, *(place for found in effects.values() for place in (found.low, found.value, found.high))]
-    low, span = min(places), (max(places) - min(places)) or 1.0
-
-    def at(place: float) -> float:
-        return round(3 + 94 * (place - low) / span, 2)
-
-    whiskers = (
-        Whisker(kind, at(found.low), at(found.value), round(at(found.high) - at(found.low), 2))
-        for kind, found in effects.items()
-    )
-    return at(0.0), tuple(whiskers)
+        yield Tile(label, located.size, note, located.interval, zero, drawn)
 
 
 def _neurons_tile(tables: Tables) -> Tile:

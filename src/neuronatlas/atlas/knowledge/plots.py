@@ -1,4 +1,4 @@
-"""Tables of an atlas as plotly figures that a paper could print.
+"""Tables of an atlas of knowledge neurons as plotly figures that a paper could print.
 
 Each function takes the atlas's own tables (polars) and returns a `plotly.graph_objects.Figure` without a title, for
 the caption says what it shows. Whiskers are bootstrap 95 % intervals over facts.
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import plotly.graph_objects as go
 import polars as pl
 
-from neuronatlas.atlas.style import ACTIVATION, CONDITIONS, LIGHT, LOCATED, Look, gain_label
+from neuronatlas.atlas import charts
+from neuronatlas.atlas.knowledge.looks import ACTIVATION, CONDITIONS, LOCATED, gain_label
+from neuronatlas.atlas.style import Look
 
 __all__ = [
     "LOG_ODDS",
@@ -33,8 +34,6 @@ __all__ = [
 
 _MOST_NEURONS = 15  # facts with more share the last bar
 _MOST_CELL_LABELS = 14
-_MOST_LAYER_TICKS = 16
-_LONGEST_NAME = 28
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,15 @@ LOG_ODDS = Measure("log_odds_change", "log_odds_low", "log_odds_high", "Change o
 
 def layer_histogram(layers: pl.DataFrame) -> Any:
     """Bars: the share of knowledge neurons that each layer holds (%), against the activation baseline's."""
-    figure = _figure(340)
+    figure = charts.blank(340)
     counts = layers.filter(pl.col("relation") != "all").group_by("rule", "layer").agg(pl.sum("n"))
     levels = list(range(1 + max(counts["layer"], default=-1)))
     for look, group in _by_rule(counts):
         found = dict(group.select("layer", "n").iter_rows())
         _add_bars(figure, look, look.name, levels, [found.get(layer, 0) for layer in levels])
     figure.update_traces(hovertemplate="layer %{x}: %{y:.1f} % (%{customdata:,})")
-    _layer_axis(figure, len(levels))
-    return _value_axis(figure, "y", "Share of the rule's neurons (%)")
+    charts.layer_axis(figure, len(levels))
+    return charts.value_axis(figure, "y", "Share of the rule's neurons (%)")
 
 
 def layer_heatmap(layers: pl.DataFrame) -> Any:
@@ -77,15 +76,15 @@ def layer_heatmap(layers: pl.DataFrame) -> Any:
         [f"{name}, layer {layer}: {value:.0f} %" for layer, value in enumerate(row)]
         for name, row in zip(names, cells, strict=True)
     ]
-    figure = _heatmap(names, cells, hover)
-    figure.update_traces(colorbar={"title": {"text": "% of the<br>relation"}})
-    _layer_axis(figure, len(levels))
+    figure = charts.heatmap(names, cells, hover)
+    charts.colour_title(figure, "% of the relation")
+    charts.layer_axis(figure, len(levels))
     return figure
 
 
 def neurons_per_fact(facts: pl.DataFrame, neurons: pl.DataFrame) -> Any:
     """Bars: how many facts (%) have 0, 1, 2, ... neurons, by the attribution and by the activation baseline."""
-    figure = _figure(340)
+    figure = charts.blank(340)
     counted = facts.select("fact").join(neurons.select(pl.col("rule").unique().sort()), how="cross")
     found = neurons.filter(fold="all").group_by("fact", "rule").agg(n=pl.len())
     counted = counted.join(found, on=["fact", "rule"], how="left").with_columns(pl.col("n").fill_null(0))
@@ -97,12 +96,12 @@ def neurons_per_fact(facts: pl.DataFrame, neurons: pl.DataFrame) -> Any:
     figure.update_traces(hovertemplate="%{x} neurons: %{y:.1f} % of facts (%{customdata:,})<extra></extra>")
     labels = [f"≥ {tick}" if tick == _MOST_NEURONS else str(tick) for tick in ticks]
     figure.update_xaxes(title_text="Neurons of a fact", tickvals=ticks, ticktext=labels)
-    return _value_axis(figure, "y", "Share of facts (%)")
+    return charts.value_axis(figure, "y", "Share of facts (%)")
 
 
 def sharing_bars(sharing: pl.DataFrame) -> Any:
     """Bars: how many neurons two facts share on average, within one relation and between two."""
-    figure = _figure(340)
+    figure = charts.blank(340)
     within = pl.col("relation_a") == pl.col("relation_b")
     for name, pairs in (("one relation", sharing.filter(within)), ("two relations", sharing.filter(~within))):
         total, mean = mean_shared(pairs)
@@ -119,7 +118,7 @@ def sharing_bars(sharing: pl.DataFrame) -> Any:
             hovertemplate=f"%{{y:.3f}} neurons, mean of {total:,} pairs<extra></extra>",
         )
     figure.update_layout(showlegend=False)
-    return _value_axis(figure, "y", "Neurons that two facts share (mean)")
+    return charts.value_axis(figure, "y", "Neurons that two facts share (mean)")
 
 
 def sharing_heatmap(sharing: pl.DataFrame) -> Any:
@@ -132,12 +131,12 @@ def sharing_heatmap(sharing: pl.DataFrame) -> Any:
         [f"{b} and {a}: {_shared(value)}" for a, value in zip(names, row, strict=True)]
         for b, row in zip(names, cells, strict=True)
     ]
-    figure = _heatmap(names, cells, hover)
-    figure.update_xaxes(**_ticks(names), tickangle=-45)
+    figure = charts.heatmap(names, cells, hover)
+    figure.update_xaxes(**charts.ticks(names), tickangle=-45)
     if len(names) <= _MOST_CELL_LABELS:
         labels = [["" if value is None or value < 0.005 else f"{value:.2f}" for value in row] for row in cells]
         figure.update_traces(text=labels, texttemplate="%{text}", showscale=False)
-    figure.update_traces(colorbar={"title": {"text": "neurons<br>shared"}})
+    charts.colour_title(figure, "neurons shared")
     return figure
 
 
@@ -145,7 +144,7 @@ def effects_overview(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> A
     """Dots with whiskers: what the lowest and the highest gain do under each condition, over all relations."""
     rows = overall(summary)
     names = [name for name in reversed(CONDITIONS) if name in rows["condition"]]
-    figure = _figure(100 + 40 * len(names))
+    figure = charts.blank(100 + 40 * len(names))
     gains = rows["gain"].unique().sort().to_list()
     for gain, look in zip(dict.fromkeys([*gains[:1], *gains[-1:]]), (LOCATED, ACTIVATION), strict=False):
         group = rows.filter(gain=gain)
@@ -154,7 +153,7 @@ def effects_overview(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> A
         _dots(figure, Look(gain_label(gain).capitalize(), look.colour, shape, 10), group, measure, places)
     labels = [CONDITIONS[name].name for name in names]
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=labels, range=[-0.6, len(names) - 0.4])
-    return _value_axis(figure, "x", measure.title, zeroline=True)
+    return charts.value_axis(figure, "x", measure.title, zeroline=True)
 
 
 def effects_by_relation(summary: pl.DataFrame, gain: float, measure: Measure = PROBABILITY) -> Any:
@@ -162,7 +161,7 @@ def effects_by_relation(summary: pl.DataFrame, gain: float, measure: Measure = P
     rows = summary.filter(pl.col("relation") != "all", pl.col("gain") == gain)
     located = rows.filter(condition="located").sort(measure.value, "relation", descending=gain < 1)
     names = located["relation"].to_list()
-    figure = _figure(150 + 32 * len(names))
+    figure = charts.blank(150 + 32 * len(names))
     present = [name for name in CONDITIONS if name in rows["condition"]]
     for place, condition in enumerate(present):
         group = rows.filter(pl.col("condition") == condition, pl.col("relation").is_in(names))
@@ -171,8 +170,8 @@ def effects_by_relation(summary: pl.DataFrame, gain: float, measure: Measure = P
         _dots(figure, CONDITIONS[condition], group, measure, places)
     for row in range(1, len(names)):
         figure.add_hline(y=row - 0.5, line_width=0.5, line_color="rgba(128,128,128,0.3)")
-    figure.update_yaxes(**_ticks(names), range=[-0.6, len(names) - 0.4])
-    return _value_axis(figure, "x", measure.title, zeroline=True)
+    figure.update_yaxes(**charts.ticks(names), range=[-0.6, len(names) - 0.4])
+    return charts.value_axis(figure, "x", measure.title, zeroline=True)
 
 
 def gain_curve(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> Any:
@@ -181,7 +180,7 @@ def gain_curve(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> Any:
     At gain 1 the model is untouched, so every line is drawn through zero there.
     """
     rows = overall(summary)
-    figure = _figure(400)
+    figure = charts.blank(400)
     columns = [measure.value, measure.low, measure.high]
     untouched = pl.DataFrame({"gain": [1.0]} | {name: [0.0] for name in columns})
     for condition, look in CONDITIONS.items():
@@ -197,11 +196,11 @@ def gain_curve(summary: pl.DataFrame, measure: Measure = PROBABILITY) -> Any:
             mode="lines+markers",
             name=look.name,
             line={"color": look.colour, "width": 2 if look is LOCATED else 1.5},
-            marker=_marker(look),
+            marker=charts.marker(look),
             hovertemplate="gain %{x:g}: " + measure.hover.replace("%{x", "%{y"),
         )
     figure.update_xaxes(title_text="Gain (0 suppresses, 1 leaves as is, 2 doubles)")
-    return _value_axis(figure, "y", measure.title, zeroline=True)
+    return charts.value_axis(figure, "y", measure.title, zeroline=True)
 
 
 def main_rule(frame: pl.DataFrame) -> str:
@@ -231,28 +230,11 @@ def overall(summary: pl.DataFrame) -> pl.DataFrame:
     return rows if rows.height or summary["relation"].n_unique() != 1 else summary
 
 
-def _figure(height: int) -> Any:
-    return go.Figure(layout={"template": LIGHT, "height": height, "autosize": True})
-
-
-def _value_axis(figure: Any, axis: str, title: str, *, zeroline: bool = False) -> Any:
-    figure.update_xaxes(showgrid=axis == "x")
-    figure.update_yaxes(showgrid=axis == "y")
-    update = figure.update_xaxes if axis == "x" else figure.update_yaxes
-    update(title_text=title, zeroline=zeroline)
-    return figure
-
-
 def _add_bars(figure: Any, look: Look, name: str, places: Sequence[int], counts: Sequence[int]) -> None:
     """Add a rule's bars: each count as a percentage of their sum."""
     total = max(sum(counts), 1)
     heights = [100 * count / total for count in counts]
     figure.add_bar(x=list(places), y=heights, customdata=list(counts), name=name, marker_color=look.colour)
-
-
-def _layer_axis(figure: Any, levels: int) -> None:
-    dtick = 1 if levels <= _MOST_LAYER_TICKS else None
-    figure.update_xaxes(title_text="Layer (0 is the lowest)", dtick=dtick, tickangle=0)
 
 
 def _by_rule(frame: pl.DataFrame) -> list[tuple[Look, pl.DataFrame]]:
@@ -281,41 +263,12 @@ def _dots(figure: Any, look: Look, rows: pl.DataFrame, measure: Measure, places:
         error_x={"array": up, "arrayminus": down, "symmetric": False, "width": 0, "thickness": 1.5},
         mode="markers",
         name=look.name,
-        marker=_marker(look),
+        marker=charts.marker(look),
         text=[escape(name, quote=False) for name in places],
         customdata=[[low, high] for _, low, high in _scaled(rows, measure).iter_rows()],
         hovertemplate=f"%{{text}}<br>{measure.hover} [%{{customdata[0]:.2f}}, %{{customdata[1]:.2f}}]",
     )
 
 
-def _marker(look: Look) -> dict[str, Any]:
-    edge = {"width": 2 if look.symbol.endswith("-open") else 0, "color": look.colour}
-    return {"symbol": look.symbol, "color": look.colour, "size": look.size, "line": edge}
-
-
-def _heatmap(names: Sequence[str], cells: list[list[Any]], hover: list[list[str]]) -> Any:
-    figure = _figure(110 + 26 * len(names))
-    figure.add_heatmap(
-        x=list(range(len(cells[0]) if cells else 0)),
-        y=list(range(len(names))),
-        z=cells,
-        zmin=0,
-        autocolorscale=True,
-        xgap=2,
-        ygap=2,
-        hovertext=[[escape(text, quote=False) for text in row] for row in hover],
-        hoverinfo="text",
-    )
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(**_ticks(names), showgrid=False, autorange="reversed")
-    return figure
-
-
 def _shared(mean: float | None) -> str:
     return "no pairs" if mean is None else f"{mean:.2f} neurons"
-
-
-def _ticks(names: Sequence[str]) -> dict[str, Any]:
-    """Names at heights 0, 1, 2, ...: as plain text, for plotly takes `<` for the begin of a tag, and not too long."""
-    short = (name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…" for name in names)
-    return {"tickvals": list(range(len(names))), "ticktext": [escape(name, quote=False) for name in short]}

@@ -1,10 +1,11 @@
-"""What in the numbers of an atlas asks for care, in words."""
+"""What in the numbers of an atlas of knowledge neurons asks for care, in words."""
 
 from collections.abc import Callable
 
 import polars as pl
 
-from neuronatlas.atlas.findings import KNOWN, Tables, beyond_random, doing, ends
+from neuronatlas.atlas.knowledge.findings import KNOWN, beyond_random, doing, ends
+from neuronatlas.atlas.page import Tables
 from neuronatlas.atlas.wording import count, listed, percent, sentence
 
 __all__ = ["FEW_FACTS", "LARGE_GAP", "SATURATED", "caveats"]

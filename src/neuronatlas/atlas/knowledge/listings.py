@@ -1,30 +1,19 @@
-"""The tables of a report: single neurons, facts, relations, settings; as rows of text ready to print."""
+"""The lists of a report on knowledge neurons: single neurons, facts, relations; as rows of text ready to print."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
-from neuronatlas.atlas.findings import KNOWN, Tables, effect, ends
-from neuronatlas.atlas.plots import main_rule
-from neuronatlas.atlas.style import gain_label, gain_name
+from neuronatlas.atlas.knowledge.findings import KNOWN, effect, ends
+from neuronatlas.atlas.knowledge.looks import gain_label, gain_name
+from neuronatlas.atlas.knowledge.plots import main_rule
+from neuronatlas.atlas.page import Listing, Tables
 from neuronatlas.atlas.wording import Effect, number, percent
 
-__all__ = ["Listing", "fact_listing", "flattened", "neuron_listing", "relation_listing", "top_neurons"]
+__all__ = ["fact_listing", "neuron_listing", "relation_listing", "top_neurons"]
 
 _MOST_ADDRESSES = 6
 _MOST_EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A table of text: headings, whether each column holds numbers, and rows."""
-
-    headings: list[str]
-    numeric: list[bool]
-    rows: list[list[str]]
 
 
 def top_neurons(neurons: pl.DataFrame, facts: pl.DataFrame, most: int = 20) -> pl.DataFrame:
@@ -102,6 +91,7 @@ def fact_listing(tables: Tables, most: int) -> Listing:
             ]
             for fact in facts.iter_rows(named=True)
         ],
+        search="Search: relation, subject, answer, neuron …",
     )
 
 
@@ -154,18 +144,3 @@ def _change(found: Effect | None) -> str:
 def _heading(condition: str, gain: float) -> str:
     text = {"located": gain_name(gain).capitalize(), "held-out": "held-out", "random": "random"}
     return f"{text[condition]}, %"
-
-
-def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as dotted names and text.
-
-    >>> list(flattened({"rule": "midpoint", "threshold": {"coarse": 0.2}, "gains": [0, 2]}))
-    [('rule', 'midpoint'), ('threshold.coarse', '0.2'), ('gains', '0, 2')]
-    """
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{key}", ", ".join(map(str, value))
-        else:
-            yield f"{prefix}{key}", "none" if value is None else str(value)

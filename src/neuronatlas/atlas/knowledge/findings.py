@@ -1,18 +1,15 @@
-"""What an atlas found, in words: the headline, and a sentence for each section."""
+"""What an atlas of knowledge neurons found, in words: the headline, and a sentence for each section."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import median
 
 import polars as pl
 
-from neuronatlas.atlas.plots import main_rule, mean_shared, overall
+from neuronatlas.atlas.knowledge.plots import main_rule, mean_shared, overall
+from neuronatlas.atlas.page import Headline, Tables
 from neuronatlas.atlas.wording import Effect, count, number, percent, sentence
 
 __all__ = [
     "KNOWN",
-    "Headline",
-    "Tables",
     "beyond_random",
     "doing",
     "effect",
@@ -27,17 +24,7 @@ __all__ = [
     "top_neuron_sentence",
 ]
 
-Tables = Mapping[str, pl.DataFrame]
-
 KNOWN = 0.5  # a fact is known when its answer is the first choice on at least this share of its prompts
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The main result: a statement with its numbers, and what the comparison with random neurons says."""
-
-    statement: str
-    verdict: str
 
 
 def ends(summary: pl.DataFrame) -> list[float]:

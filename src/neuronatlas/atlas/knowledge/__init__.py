@@ -1,0 +1,28 @@
+"""The report of an atlas of knowledge neurons."""
+
+from neuronatlas.atlas.knowledge import findings
+from neuronatlas.atlas.knowledge.caveats import caveats
+from neuronatlas.atlas.knowledge.sections import sections
+from neuronatlas.atlas.knowledge.tiles import tiles
+from neuronatlas.atlas.page import Kind, Page, Tables
+
+__all__ = ["KIND"]
+
+
+def _page(tables: Tables) -> Page:
+    return Page(
+        subject="Knowledge neurons",
+        headline=findings.headline(tables["summary"]),
+        tiles=tuple(tiles(tables)),
+        caveats=tuple(caveats(tables)),
+        sections=tuple(sections(tables)),
+        definitions="definitions/knowledge.html.jinja",
+        exactness=findings.integration_sentence(tables["prompts"]),
+    )
+
+
+KIND = Kind(
+    needed=("facts", "prompts", "neurons", "effects", "summary", "relations", "layers", "sharing"),
+    welcome=("skipped",),
+    page=_page,
+)

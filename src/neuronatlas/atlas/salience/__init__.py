@@ -1,0 +1,26 @@
+"""The report of an atlas of salient neurons."""
+
+from neuronatlas.atlas.page import Kind, Page, Tables
+from neuronatlas.atlas.salience import findings
+from neuronatlas.atlas.salience.caveats import caveats
+from neuronatlas.atlas.salience.sections import sections
+from neuronatlas.atlas.salience.tables import COLUMNS, completed
+from neuronatlas.atlas.salience.tiles import tiles
+
+__all__ = ["KIND"]
+
+
+def _page(tables: Tables) -> Page:
+    found = completed(tables)
+    return Page(
+        subject="Salient neurons",
+        headline=findings.headline(found),
+        tiles=tuple(tiles(found)),
+        caveats=tuple(caveats(found)),
+        sections=tuple(sections(found)),
+        definitions="definitions/salience.html.jinja",
+        exactness=findings.exactness_sentence(found),
+    )
+
+
+KIND = Kind(needed=("properties",), welcome=tuple(name for name in COLUMNS if name != "properties"), page=_page)

@@ -1,0 +1,111 @@
+"""Which sentences share a pass of the model, and the proof that each still gets what it would get alone.
+
+Sentences of different lengths are padded to the longest of a batch where the loaded model was proved not to mind;
+otherwise only sentences of one length share a pass; otherwise each runs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from neuronatlas.models import Model, capture
+from neuronatlas.models.answers import by_length
+
+__all__ = ["WAYS", "batches", "choose_way", "padded", "run"]
+
+WAYS = ("padded", "equal", "single")
+"""From the fastest to the surest: any lengths in a batch, equal lengths, one sentence a pass."""
+
+_PROOF_TOKENS = 24
+"""Length of the longest row of the proof: longer than the sliding windows and distance buckets of small models."""
+
+Ids = Sequence[int]
+
+
+def choose_way(model: Model) -> str:
+    """The fastest way that gives each sentence what it gets alone, proved once on the loaded model.
+
+    Why faster ones were refused stands in `model.ways` under "padded batches" and "equal batches".
+    """
+    # An intervention may name positions counted from the end, which padding would move.
+    for way in ("equal",) if model.intervened_sites else WAYS[:-1]:
+        key = f"{way} batches"
+        if key not in model.ways:
+            model.ways[key] = _disprove(model, way)
+        if not model.ways[key]:
+            return way
+    return WAYS[-1]
+
+
+def batches(lengths: Sequence[int], budget: int, way: str) -> list[list[int]]:
+    """Group sentences by length into batches of at most `budget` tokens, padding counted (at least one sentence).
+
+    >>> batches([3, 5, 3, 4], budget=10, way="padded")
+    [[0, 2], [3, 1]]
+    >>> batches([3, 5, 3, 4], budget=10, way="equal")
+    [[0, 2], [3], [1]]
+    """
+    if way == "equal":
+        return by_length(lengths, budget)
+    found: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        fits = bool(found) and way == "padded" and (len(found[-1]) + 1) * lengths[index] <= budget
+        if fits:
+            found[-1].append(index)
+        else:
+            found.append([index])
+    return found
+
+
+def padded(model: Model, rows: Sequence[Ids]) -> tuple[Int[Tensor, "row position"], Int[Tensor, "row position"]]:
+    """Token ids of rows of any lengths, and the attention mask that goes with them.
+
+    A causal model looks at no later position, so padding to the right needs no mask there, which keeps attention fast.
+    """
+    width = max(map(len, rows))
+    fill = model.tokenizer.pad_token_id
+    ids = torch.full((len(rows), width), fill if isinstance(fill, int) else 0)
+    mask = torch.full_like(ids, model.kind == "causal")
+    for row, own in enumerate(rows):
+        ids[row, : len(own)] = torch.tensor(own)
+        mask[row, : len(own)] = 1
+    return ids.to(model.device), mask.to(model.device)
+
+
+def run(model: Model, rows: Sequence[Ids]) -> None:
+    """Run the model on rows of any lengths, for what hooks see of it."""
+    ids, mask = padded(model, rows)
+    with torch.no_grad():
+        model.module(input_ids=ids, attention_mask=mask, use_cache=False)
+
+
+def _disprove(model: Model, way: str) -> str:
+    """Why rows that share a pass do not get what they get alone; empty when they do, at every site and layer."""
+    first, second = model.probe_ids.tolist()
+    long = (first + second) * 2
+    rows = [long[: min(_PROOF_TOKENS, model.max_length)], second, first[:2], first[:1]]
+    if way == "equal":
+        rows = [first, second, first[::-1]]
+    together = _seen(model, rows)
+    alone = [_seen(model, [row]) for row in rows]
+    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    for (site, layer), values in together.items():
+        for index, row in enumerate(rows):
+            expected = alone[index][site, layer][0]
+            apart = float((values[index, : len(row)] - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+            if not apart <= tolerance:
+                return f"site {site!r}, layer {layer}: a row of {len(row)} tokens moves by {apart:.1e} of the largest"
+    return ""
+
+
+def _seen(model: Model, rows: Sequence[Ids]) -> dict[tuple[str, int], Tensor]:
+    """Neurons of all sites and layers, in float32: (site, layer) -> [row, position, unit]."""
+    with ExitStack() as stack:
+        seen = {site: stack.enter_context(capture(model, site)) for site in model.sites}
+        run(model, rows)
+    return {(site, layer): values.float() for site, found in seen.items() for layer, values in found.items()}

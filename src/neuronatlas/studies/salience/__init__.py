@@ -1,0 +1,1 @@
+"""From labelled sentences to an atlas of the neurons that carry each property."""

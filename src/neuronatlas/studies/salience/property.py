@@ -1,0 +1,140 @@
+"""One property on its way through a study: its examples, and what earlier stages found, read back from the atlas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from neuronatlas.atlas import Atlas
+from neuronatlas.models.model import Model
+from neuronatlas.neurons import Neuron, NeuronSet
+from neuronatlas.probing.activations import Activations
+from neuronatlas.probing.corpora import Corpus
+from neuronatlas.probing.examples import Examples, Split, examples_of, split
+from neuronatlas.probing.manifest import Lost
+from neuronatlas.probing.probe import ElasticNetProbe
+from neuronatlas.probing.ranking import Ranking
+from neuronatlas.probing.redundancy import Clusters
+from neuronatlas.probing.scoring import Hits, hits
+from neuronatlas.studies.salience.settings import SalienceSettings
+
+__all__ = ["LOADED_BYTES", "Property", "Shared"]
+
+LOADED_BYTES = 2 * 2**30
+"""Examples of so many bytes are held in memory, where fitting is fastest; others are read from the disk each time."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all properties of a study have in common.
+
+    `lost` tells how many items have no activations; `untrained` gives the activations of the re-initialised model,
+    which are extracted when they are first asked for, `clusters` those of neurons that behave alike.
+    """
+
+    atlas: Atlas
+    model: Model
+    settings: SalienceSettings
+    acts: Activations
+    lost: Lost
+    untrained: Callable[[], Activations]
+    clusters: Callable[[], Clusters]
+
+
+class Property:
+    """One of the corpora with its number.
+
+    What a stage has stored is read from the atlas, so that a run that is taken up again works with the very numbers of
+    one that was not interrupted.
+    """
+
+    def __init__(self, shared: Shared, index: int, corpus: Corpus) -> None:
+        self.shared = shared
+        self.index = index
+        self.corpus = corpus
+        self.settings = shared.settings
+
+    @property
+    def label(self) -> str:
+        """Name of the property."""
+        return self.corpus.label
+
+    @cached_property
+    def examples(self) -> Examples:
+        """The labelled rows of its classes that are frequent enough."""
+        return examples_of(self.shared.acts, self.corpus, self.settings.min_count)
+
+    @cached_property
+    def split(self) -> Split:
+        """Train, dev and test by whole sentences."""
+        return loaded(split(self.examples, self.settings.shares, self.settings.seed))
+
+    @cached_property
+    def probe(self) -> ElasticNetProbe:
+        """The probe on all neurons, from the atlas."""
+        stored, train = self.shared.atlas.arrays(self._probe_name), self.split.train
+        l1, l2 = stored.pop("penalties").tolist()
+        probe = self.fresh(l1, l2)
+        probe.classes_, probe.n_features_in_ = np.array(train.classes), train.n_neurons
+        probe.layout_, probe.columns_ = train.acts.layout, train.acts.columns
+        for name, array in stored.items():
+            setattr(probe, f"{name}_", array)
+        return probe
+
+    def fresh(self, l1: float, l2: float) -> ElasticNetProbe:
+        """A probe that is not fitted, for the device that the model is on."""
+        device = self.shared.model.device.type
+        return ElasticNetProbe(l1, l2, device=device if device == "cuda" else "cpu")
+
+    def keep(self, probe: ElasticNetProbe) -> None:
+        """Put the fitted probe into the atlas."""
+        arrays = {name: np.asarray(getattr(probe, f"{name}_")) for name in ("coef", "intercept", "mean", "scale")}
+        arrays["penalties"] = np.array([probe.l1, probe.l2])
+        self.shared.atlas.write_arrays(self._probe_name, arrays)
+
+    @property
+    def _probe_name(self) -> str:
+        return f"probe-{self.index}"
+
+    @cached_property
+    def test_hits(self) -> Hits:
+        """Where the probe on all neurons is right in test."""
+        return hits(self.probe, self.split.test)
+
+    @cached_property
+    def rankings(self) -> dict[str, Ranking]:
+        """The rankings by method, from the atlas, in the order of the settings."""
+        table = self._stored("rankings")
+        offsets = np.array(self.shared.acts.layout.offsets)
+        found = {}
+        for method in self.settings.methods:
+            mine = table.filter(pl.col("method") == method).sort("rank")
+            order = offsets[mine["layer"].to_numpy()] + mine["unit"].to_numpy()
+            found[method] = Ranking(self.shared.acts.layout, order, method)
+        return found
+
+    @property
+    def ranking(self) -> Ranking:
+        """The ranking that sets, interventions and descriptions come from."""
+        return self.rankings["lca"]
+
+    @cached_property
+    def minimal(self) -> NeuronSet:
+        """The minimal set, from the atlas."""
+        rows = self._stored("sets").filter(pl.col("set") == 0).select("layer", "unit").iter_rows()
+        return NeuronSet.of(self.shared.acts.layout, (Neuron(layer, unit) for layer, unit in rows))
+
+    def _stored(self, table: str) -> pl.DataFrame:
+        return pl.concat(self.shared.atlas.read_parts(table)).filter(pl.col("label") == self.label)
+
+
+def loaded(parts: Split) -> Split:
+    """The parts with their activations in memory, where these are not too many."""
+    whole = sum(4 * part.acts.shape[0] * part.acts.shape[1] for part in (parts.train, parts.dev, parts.test))
+    if whole > LOADED_BYTES:
+        return parts
+    return Split(parts.train.loaded(), parts.dev.loaded(), parts.test.loaded(), parts.unseen)
