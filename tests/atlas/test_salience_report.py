@@ -161,9 +161,7 @@ def test_numbers_that_are_missing_are_shown_as_missing(
     make_salience: MakeTables, report: Any, missing: float | None
 ) -> None:
     tables = {
-        name: frame.with_columns(
-            pl.lit(missing, pl.Float64).alias(name) for name in frame.columns if is_number(frame, name)
-        )
+        name: frame.with_columns(pl.lit(missing, pl.Float64).alias(column) for column in measured(frame))
         for name, frame in make_salience(**SMALL).items()
     }
     page = report(tables)

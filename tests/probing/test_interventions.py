@@ -19,7 +19,7 @@ from neuronatlas.neurons import LayoutMismatchError
 from neuronatlas.probing.activations import Activations, ActivationsError
 from neuronatlas.probing.corpora import Corpus, Sentence
 from neuronatlas.probing.extraction import extract
-from neuronatlas.probing.interventions import MEASURES, PropertyEffects, property_effects
+from neuronatlas.probing.interventions import MEASURES, PropertyEffects, class_effects, property_effects
 from neuronatlas.probing.questions import ask
 from neuronatlas.specimen.grammar import generate
 from neuronatlas.statistics import benjamini_hochberg
@@ -305,3 +305,73 @@ def test_controls_that_cannot_match_the_variance_are_told(specimen: tuple[na.Mod
         for set_ in (greatest, ordinary)
     ]
     assert told == [True, False]
+
+
+def own_neurons(layout: na.Layout) -> dict[str, na.NeuronSet]:
+    return {f"class{kind}": layout.set([na.Neuron(1, kind)]) for kind in range(2)}
+
+
+def test_a_class_own_neurons_are_told_from_those_of_another(planted: tuple[na.Model, Corpus, Activations]) -> None:
+    # Suppressed, since the mean of one class's neuron is much to words of the other, whose it is not.
+    own = class_effects(*planted, own_neurons(planted[0].layout()), value=0.0, progress=False)
+    assert (own.classes.filter(measure="class_mass")["high"] < -0.4).all()
+    assert own.classes.filter(measure="class_mass")["p_adjusted"].to_list() == [1 / 21, 1 / 21]
+    assert own.classes["n_neurons"].to_list() == [1] * len(own.classes)
+    across = own.across.filter(measure="class_mass")
+    assert across.select("replaced", "class").rows() == [(a, b) for a in own.neurons for b in own.neurons]
+    alone = across.filter(pl.col("replaced") == pl.col("class"))
+    assert alone["change"].to_list() == pytest.approx(own.classes.filter(measure="class_mass")["change"].to_list())
+    assert (across.filter(pl.col("replaced") != pl.col("class"))["change"].abs() < 1e-6).all()
+
+
+def test_each_class_is_measured_as_if_its_neurons_were_the_whole_set(
+    specimen: tuple[na.Model, Corpus, Activations],
+) -> None:
+    model, corpus, acts = specimen
+    layout = model.layout()
+    sets = {
+        "VERB": layout.set(na.Neuron(3, unit) for unit in range(40)),
+        "DET": layout.set(na.Neuron(2, unit) for unit in range(100, 160)),
+        "ADV": layout.set([]),
+    }
+    found = class_effects(model, corpus, acts, sets, n_controls=3, per_class=8, seed=6, progress=False)
+    assert list(found.neurons) == found.classes.filter(measure="p_gold")["class"].to_list() == ["DET", "VERB"]
+    assert set(found.words["class"]) == {"DET", "VERB"}
+    verbs_and_determiners = corpus.relabelled(
+        "upos", lambda sentence: [label if label in ("DET", "VERB") else None for label in sentence.labels]
+    )
+    for name in ("DET", "VERB"):
+        whole = property_effects(
+            model, verbs_and_determiners, acts, sets[name], n_controls=3, per_class=8, seed=6, progress=False
+        )
+        mine = pl.col("class") == name
+        columns = ["before", "after", "change", "low", "high"]
+        if name == "DET":  # the first class has the same random sets
+            columns += ["control_change", "control_low", "control_high", "z", "p"]
+        both = [
+            table.filter(mine, pl.col("measure") != "top_in_class").select(columns)
+            for table in (found.classes, whole.classes)
+        ]
+        assert np.allclose(both[0].to_numpy(), both[1].to_numpy(), rtol=1e-4, atol=1e-7)
+        assert found.words.filter(mine)["item"].to_list() == whole.words.filter(mine)["item"].to_list()
+        for other in ("DET", "VERB"):
+            row = found.across.filter(replaced=name, measure="log_p_gold").row(
+                by_predicate=pl.col("class") == other, named=True
+            )
+            theirs = whole.classes.filter(measure="log_p_gold").row(by_predicate=pl.col("class") == other, named=True)
+            assert row["change"] == pytest.approx(theirs["change"], rel=1e-4)
+            assert row["n_words"] == theirs["n_words"]
+    assert len(found.controls) == 2 * 3 * len(MEASURES)
+    assert found.controls["variance_ratio"].is_not_nan().all()
+
+
+def test_classes_without_neurons_or_words_are_no_error_unless_none_is_left(
+    planted: tuple[na.Model, Corpus, Activations],
+) -> None:
+    layout = planted[0].layout()
+    found = class_effects(*planted, own_neurons(layout) | {"class9": used(layout)}, n_controls=2, progress=False)
+    assert "classes with fewer than 10 words to ask for were left out: class9" in found.notes
+    with pytest.raises(InterventionError, match=r"^0 neurons, 20 controls"):
+        class_effects(*planted, {"class0": layout.set([])}, progress=False)
+    with pytest.raises(InterventionError, match=r"^no class of 'planted' has 10 words"):
+        class_effects(*planted, {"class9": used(layout)}, progress=False)

@@ -75,6 +75,9 @@ def test_classes_are_balanced_up_to_the_cap_and_small_ones_are_left_out(specimen
     assert found.coverage.sort("class")["n_asked"].to_list() == [4, 4, 4, 0, 4]
     assert "classes with fewer than 6 words to ask for were left out: PUNCT" in found.notes
     assert [q.item for q in found.asked] == sorted(q.item for q in found.asked)
+    assert ask(
+        specimen, corpus(line, line, line), per_class=4, min_words=6, seed=0, progress=False, only=["VERB"]
+    ).asked == tuple(question for question in found.asked if question.label == "VERB")
     others = [asked(specimen, corpus(line, line, line), per_class=4, min_words=6, seed=seed) for seed in (0, 1)]
     assert others[0].asked == found.asked
     assert others[1].asked != found.asked

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Difference", "Effect", "Score", "count", "listed", "number", "percent", "sentence"]
+__all__ = ["Difference", "Effect", "Score", "count", "listed", "number", "percent", "points", "sentence"]
 
 _MINUS = "\N{MINUS SIGN}"
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -136,6 +136,15 @@ def percent(fraction: float | None, digits: int = 0) -> str:
     """
     text = number(None if fraction is None else fraction * 100, digits)
     return text if text == "\N{EN DASH}" else f"{text}{_SPACE}%"
+
+
+def points(fraction: float) -> str:
+    """A small share of accuracy in points of a hundred.
+
+    >>> points(0.01), points(0.005)
+    ('1 point', '0.5 points')
+    """
+    return f"{100 * fraction:.3g} {'point' if round(100 * fraction, 9) == 1 else 'points'}"
 
 
 def count(n: int, singular: str, plural: str = "") -> str:

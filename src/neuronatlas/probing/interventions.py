@@ -175,9 +175,10 @@ def class_effects(
 ) -> ClassEffects:
     """Replace the neurons of one class after another, and compare what the model predicts for words of that class.
 
-    `neurons` are each class's own (`Ranking.of_class(name).top(k)`); classes without any are left out. A set for a whole
-    property is diluted by every class that it serves; this shows whether the neurons of a class are its own. The rest
-    is as in `property_effects`, errors too. Every class's set is tried on all words, its random sets on its own words.
+    `neurons` are each class's own (`Ranking.of_class(name).top(k)`); classes without any are left out. A set for a
+    whole property is diluted by every class that it serves; this shows whether the neurons of a class are its own.
+    Every class's set is tried on all words, its random sets on its own words. The rest is as in `property_effects`,
+    errors too.
 
     >>> import neuronatlas as na
     >>> from neuronatlas.probing.corpora import Sentence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +74,21 @@ class Questions:
         return table
 
 
-def ask(model: Model, corpus: Corpus, *, per_class: int, min_words: int, seed: int, progress: bool = True) -> Questions:
+def ask(
+    model: Model,
+    corpus: Corpus,
+    *,
+    per_class: int,
+    min_words: int,
+    seed: int,
+    progress: bool = True,
+    only: Collection[str] | None = None,
+) -> Questions:
     """Choose words to ask a model for: of each class at most `per_class`, at random, in the order of the corpus.
 
     A masked model is asked for a word in whose place the mask token stands, the rest of the sentence as it is: the word
     must be one token, and no other word's. A causal model is asked for a word's first token after what stands before
-    it. Classes with fewer than `min_words` such words are left out.
+    it. Classes with fewer than `min_words` such words are left out, and so are those that are not in `only`, if given.
 
     Errors: InterventionError when sentences carry the labels, when a masked model's tokenizer has no mask token, and
     when no class has enough words.
@@ -93,22 +102,34 @@ def ask(model: Model, corpus: Corpus, *, per_class: int, min_words: int, seed: i
     if model.kind == "masked" and not isinstance(mask, int):
         raise InterventionError(f"{model.name} is a masked model whose tokenizer has no mask token")
     words = _words(model, corpus, progress)
-    items_of: dict[str, list[int]] = {}
+    items_of: dict[str, list[int]] = {name: [] for name in (corpus.counts() if only is None else only)}
     for item, word in enumerate(words):
-        if word.token is not None and corpus.labels[item] is not None:
-            items_of.setdefault(corpus.labels[item], []).append(item)
-    enough = tuple(sorted(name for name, items in items_of.items() if len(items) >= min_words))
+        if word.token is not None and corpus.labels[item] in items_of:
+            items_of[corpus.labels[item]].append(item)
+    enough = tuple(sorted(name for name, items in items_of.items() if len(items) >= max(1, min_words)))
     if not enough:
         raise InterventionError(
             f"no class of {corpus.label!r} has {min_words} words that {model.name} can be asked for: "
             "give more sentences, or a lower min_words"
         )
-    rng = np.random.default_rng(seed)
-    chosen = [item for name in enough for item in rng.permutation(items_of[name])[:per_class].tolist()]
-    asked = tuple(_question(model, corpus, item, words[item]) for item in sorted(chosen))
+    chosen = sorted(item for name in enough for item in _sample(items_of[name], per_class, name, seed))
+    asked = tuple(_question(model, corpus, item, words[item]) for item in chosen)
     token_classes = _token_classes(corpus, words)
     coverage = _coverage(corpus, words, Counter(question.label for question in asked), token_classes)
-    return Questions(asked, enough, token_classes, coverage, _notes(model, coverage, min_words))
+    return Questions(
+        asked,
+        enough,
+        token_classes,
+        coverage,
+        _notes(model, coverage, min_words, sorted(items_of.keys() - set(enough))),
+    )
+
+
+def _sample(items: Sequence[int], size: int, name: str, seed: int) -> list[int]:
+    """Some of a class's items; which ones does not depend on the other classes."""
+    rng = np.random.default_rng([seed, *name.encode()])
+    sample: list[int] = rng.permutation(items)[:size].tolist()
+    return sample
 
 
 @dataclass(frozen=True)
@@ -182,14 +203,13 @@ def _coverage(
     )
 
 
-def _notes(model: Model, coverage: pl.DataFrame, min_words: int) -> tuple[str, ...]:
+def _notes(model: Model, coverage: pl.DataFrame, min_words: int, rare: Sequence[str]) -> tuple[str, ...]:
     total, several, lost = (int(coverage[name].sum()) for name in ("n_words", "several_tokens", "no_place"))
     notes = []
     if several:
         notes.append(f"{several} of {total} labelled words are several tokens for {model.name} and were left out")
     if lost:
         notes.append(f"{lost} of {total} labelled words have no place of their own in what {model.name} reads")
-    rare = coverage.filter(pl.col("n_asked") == 0)["class"].to_list()
     if rare:
         notes.append(f"classes with fewer than {min_words} words to ask for were left out: {', '.join(rare)}")
     return tuple(notes)

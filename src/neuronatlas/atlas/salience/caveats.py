@@ -9,7 +9,7 @@ import polars as pl
 from neuronatlas.atlas.page import Tables
 from neuronatlas.atlas.salience.names import items_of, short_name
 from neuronatlas.atlas.salience.reading import ALPHA, Row, is_beyond, main_interventions, rows_of, score
-from neuronatlas.atlas.wording import Difference, Score, count, listed, number, percent
+from neuronatlas.atlas.wording import Difference, Score, count, listed, number, percent, points
 
 __all__ = ["FEW_TESTED", "LARGE_GAP", "LOW_SELECTIVITY", "MUCH_WORSE", "NEARLY", "caveats"]
 
@@ -117,7 +117,7 @@ def _not_minimal(tables: Tables) -> str:
     def test(row: Row) -> str:
         if row["minimal_reached"] is not False:
             return ""
-        return f"a loss of {100 * row['delta']:.3g} points allowed" if row["delta"] is not None else "at any loss"
+        return f"allowed to lose {points(row['delta'])}" if row["delta"] is not None else "at any loss"
 
     return _told(tables, "No set smaller than all neurons did as well as all", test)
 

@@ -22,7 +22,7 @@ from neuronatlas.atlas.salience.reading import (
     score,
     shown_agreement,
 )
-from neuronatlas.atlas.wording import Difference, Score, count, listed, number, percent, sentence
+from neuronatlas.atlas.wording import Difference, Score, count, listed, number, percent, points, sentence
 
 __all__ = [
     "ablation_sentence",
@@ -215,12 +215,12 @@ def minimal_sentence(tables: Tables) -> str:
     if not rows:
         return "No set smaller than all neurons did as well as all." if sized else ""
     deltas = sorted({row["delta"] for row in rows if row["delta"] is not None})
-    points = f"{100 * deltas[0]:.3g} {'point' if deltas == [0.01] else 'points'}" if len(deltas) == 1 else "little"
+    loss = points(deltas[0]) if len(deltas) == 1 else "little"
     shares = sorted(row["minimal_share"] for row in rows if row["minimal_share"] is not None)
     reach = " to ".join(dict.fromkeys(percent(share, 1) for share in (shares[0], shares[-1]))) if shares else "few"
     which = "the property" if len(rows) == 1 else f"{len(rows)} properties"
     text = f"To read {which}, {reach} of the neurons are enough: retrained on them alone, "
-    return f"{text}the probe loses at most {points} on the development sentences."
+    return f"{text}the probe loses at most {loss} on the development sentences."
 
 
 def disjoint_sentence(tables: Tables) -> str:

@@ -59,7 +59,7 @@ def _fitted(work: Property) -> ElasticNetProbe:
     probe = work.fresh(settings.l1, settings.l2)
     if settings.search is None:
         return probe.fit(parts.train.acts, parts.train.labels)
-    return search(probe, parts.train, parts.dev, by=settings.search)
+    return search(probe, parts.train, parts.dev, by=settings.search, progress=False).probe
 
 
 def _counts(work: Property) -> dict[str, int]:
