@@ -130,6 +130,7 @@ def test_layer_cells_are_shares_and_tell_how_far_from_an_even_spread(tables: Tab
     layers = pl.DataFrame(rows, schema=["label", "class", "layer", "n", "share", "width"], orient="row")
     (cells,) = places.layer_heatmap(completed(tables | {"layers": layers})).data
     assert [list(row) for row in cells.z] == [[25, 75, 0], [100, 0, 0]]
+    assert (cells.zmin, cells.zmax) == (0, 100)
     assert cells.hovertext[0][1] == "upos, layer 1: 75.0 % (3 neurons), 1.0 times an even spread"
 
 

@@ -332,7 +332,8 @@ def test_rows_that_do_not_fit_into_memory_are_refused_with_a_way_out(
 
     monkeypatch.setattr(torch, "empty", refuse)
     with pytest.raises(
-        ActivationsError, match=r"^61 rows of 4096 neurons \(0 GB\) do not fit into memory: give a folder"
+        ActivationsError,
+        match=rf"^{corpus.n_items} rows of 4096 neurons \(0 GB\) do not fit into memory: give a folder",
     ):
         extract(specimen, corpus, "ffn", progress=False)
 

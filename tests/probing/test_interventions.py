@@ -327,7 +327,10 @@ def test_a_class_own_neurons_are_told_from_those_of_another(planted: tuple[na.Mo
 def test_each_class_is_measured_as_if_its_neurons_were_the_whole_set(
     specimen: tuple[na.Model, Corpus, Activations],
 ) -> None:
-    model, corpus, acts = specimen
+    model, whole_corpus, acts = specimen
+    corpus = whole_corpus.relabelled(
+        "upos", lambda sentence: [label if label in ("DET", "VERB") else None for label in sentence.labels]
+    )
     layout = model.layout()
     sets = {
         "VERB": layout.set(na.Neuron(3, unit) for unit in range(40)),
@@ -337,13 +340,8 @@ def test_each_class_is_measured_as_if_its_neurons_were_the_whole_set(
     found = class_effects(model, corpus, acts, sets, n_controls=3, per_class=8, seed=6, progress=False)
     assert list(found.neurons) == found.classes.filter(measure="p_gold")["class"].to_list() == ["DET", "VERB"]
     assert set(found.words["class"]) == {"DET", "VERB"}
-    verbs_and_determiners = corpus.relabelled(
-        "upos", lambda sentence: [label if label in ("DET", "VERB") else None for label in sentence.labels]
-    )
     for name in ("DET", "VERB"):
-        whole = property_effects(
-            model, verbs_and_determiners, acts, sets[name], n_controls=3, per_class=8, seed=6, progress=False
-        )
+        whole = property_effects(model, corpus, acts, sets[name], n_controls=3, per_class=8, seed=6, progress=False)
         mine = pl.col("class") == name
         columns = ["before", "after", "change", "low", "high"]
         if name == "DET":  # the first class has the same random sets

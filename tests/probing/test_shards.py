@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +18,11 @@ from neuronatlas import durable
 from neuronatlas.models import Model, load
 from neuronatlas.probing import extraction
 from neuronatlas.probing.activations import ActivationsError
-from neuronatlas.probing.corpora import Corpus, Sentence
+from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.extraction import extract
 from neuronatlas.probing.shards import ShardFolder, Shards, open_activations
 from neuronatlas.specimen import specimen_folder
-
-ROOT = Path(__file__).parents[2]
-WORDS = ("Paris", "is", "a", "city", "in", "France", "and", "the", "naïve", "composer", "lived", "there", "long")
+from tests.probing.folders import Killed, contents, run, small_corpus
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +32,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    """Nine sentences of one to thirteen words, in no order of length; one of them without any row."""
-    lengths = [3, 13, 1, 7, 2, 11, 5, 1, 6]
-    sentences = [Sentence.of(WORDS[:n], WORDS[:n], f"test, line {i}") for i, n in enumerate(lengths, start=1)]
-    sentences[7] = Sentence.of(["\u200b"], ["none"], "test, line 8")
-    return Corpus(tuple(sentences), "word", name="test")
-
-
-def run(model: Model, corpus: Corpus, folder: Path, **settings: Any) -> Any:
-    return extract(model, corpus, "hidden", folder, progress=False, **{"shard_rows": 10, "layers": [0, 2], **settings})
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return small_corpus()
 
 
 def test_a_folder_holds_what_memory_would(model: Model, corpus: Corpus, tmp_path: Path) -> None:
@@ -79,83 +62,6 @@ def test_a_shard_holds_whole_sentences_in_the_corpus_order(model: Model, corpus:
     stored = load_file(tmp_path / "shard-00002.safetensors")
     assert stored["activations"].dtype == torch.bfloat16
     assert stored["items"].tolist() == list(range(16, 26))
-
-
-def test_equal_runs_give_equal_bytes(model: Model, corpus: Corpus, tmp_path: Path) -> None:
-    run(model, corpus, tmp_path / "a")
-    run(model, corpus, tmp_path / "b")
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing in the code under test handles it."""
-
-
-def test_a_run_that_stops_at_any_write_is_taken_up_and_ends_in_the_same_bytes(
-    model: Model, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(model, corpus, tmp_path / "undisturbed")
-    expected = contents(tmp_path / "undisturbed")
-    publish, writes = durable.publish, 0
-
-    def failing(at: int) -> Any:
-        def write(temporary: Path, target: Path) -> None:
-            nonlocal writes
-            if writes == at:
-                raise Killed
-            writes += 1
-            publish(temporary, target)
-
-        return write
-
-    at, complete = 0, False
-    while not complete:
-        folder, writes = tmp_path / str(at), 0
-        monkeypatch.setattr(durable, "publish", failing(at))
-        with suppress(Killed):
-            run(model, corpus, folder)
-            complete = True
-        monkeypatch.setattr(durable, "publish", publish)
-        if at and not complete:
-            with pytest.raises(ActivationsError, match=r"is unfinished \(\d of 9 sentences\): extract into it again"):
-                open_activations(folder)
-        run(model, corpus, folder)
-        assert contents(folder) == expected, at
-        at += 1
-    assert writes == 14, "a manifest first, six shards with a manifest each, and the last manifest"
-
-
-def test_leftovers_of_a_run_that_stopped_as_it_ended_are_cleared(model: Model, corpus: Corpus, tmp_path: Path) -> None:
-    run(model, corpus, tmp_path)
-    expected = contents(tmp_path)
-    (tmp_path / ".tmp").mkdir()
-    run(model, corpus, tmp_path)
-    assert contents(tmp_path) == expected
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
-    """A folder of runs that were killed, and the numbers told by the process that did it."""
-    folder = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, "-m", "tests.probing.processes", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return folder, json.loads(done.stdout)
-
-
-def test_a_run_killed_by_the_system_ends_in_the_same_bytes(processes: tuple[Path, list[int]]) -> None:
-    folder, (kills, *_) = processes
-    assert kills == 3
-    expected = contents(folder / "undisturbed")
-    killed = sorted(folder.glob("killed-*"))
-    assert killed
-    for run_folder in killed:
-        assert contents(run_folder) == expected
-
-
-def test_memory_does_not_grow_with_the_corpus(processes: tuple[Path, list[int]]) -> None:
-    _, (_, small, large, rows) = processes
-    assert rows > 60 * 2**20, "what would be held if nothing were let go"
-    assert large - small < rows / 6
 
 
 def test_a_complete_folder_is_opened_without_running_the_model(

@@ -44,12 +44,14 @@ def marker(look: Look) -> dict[str, Any]:
 
 def heatmap(names: Sequence[str], cells: list[list[Any]], hover: list[list[str]]) -> Any:
     """Cells on a scale from 0, a row for each name, the first on top."""
+    highest = max((cell for row in cells for cell in row if cell), default=1)
     figure = blank(110 + 26 * len(names))
     figure.add_heatmap(
         x=list(range(len(cells[0]) if cells else 0)),
         y=list(range(len(names))),
         z=cells,
         zmin=0,
+        zmax=highest,  # without it plotly takes no notice of zmin
         autocolorscale=True,
         xgap=2,
         ygap=2,

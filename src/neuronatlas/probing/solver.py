@@ -185,6 +185,7 @@ class _Descent:
     direction: Weights
     curvature: Bias
     bias_curvature: Bias
+    targets: Scores
     momentum: float = 1.0
     stretch: float = 1.0
     iterations: int = 0
@@ -195,7 +196,8 @@ class _Descent:
         plain = scores(columns, weights)
         bias = loss.best_bias(plain, bias).to(weights.dtype)
         noise = torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)).to(weights)
-        made = cls(columns, loss, penalty, weights, bias, plain, (weights, bias, plain), noise, bias, bias)
+        targets = loss.targets.to(plain.dtype)
+        made = cls(columns, loss, penalty, weights, bias, plain, (weights, bias, plain), noise, bias, bias, targets)
         made._measure(8)
         return made
 
@@ -230,8 +232,8 @@ class _Descent:
 
     def _step(self) -> None:
         weights, bias, plain = self.look
-        together = plain + bias
-        residual = self.loss.means(together) - self.loss.targets.to(plain.dtype)
+        means = self.loss.means(plain + bias)
+        residual = means - self.targets
         slopes, bias_slopes = gradient(self.columns, residual).to(plain.dtype), residual.mean(0)
         while True:
             steep, bias_steep = self.stretch * self.curvature[:, None], self.stretch * self.bias_curvature
@@ -240,7 +242,7 @@ class _Descent:
             new_plain = scores(self.columns, new)
             away, bias_away = new - weights, new_bias - bias
             bound = float((steep * away**2).sum() + (bias_steep * bias_away**2).sum()) / 2
-            if self.loss.divergence(together, new_plain - plain + bias_away) <= bound * (1 + 1e-5) + 1e-13:
+            if self.loss.divergence(means, new_plain - plain + bias_away) <= bound * (1 + 1e-4) + 1e-13:
                 break
             self.stretch *= 1.5
         forward, bias_forward = new - self.weights, new_bias - self.bias

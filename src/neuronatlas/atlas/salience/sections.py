@@ -176,7 +176,10 @@ def _model(tables: Tables) -> Section | None:
     controls = tables["interventions"]["n_controls"].max()
     note = f"Grey: {controls:,} sets of random neurons" if isinstance(controls, int) else "Grey: sets of random neurons"
     note += " of the same layers and about the same variance, their mean and their whole range. p: how often a random "
-    note += "set lowers the measure as much."
+    note += (
+        "set lowers the measure as much. All classes: the mean over classes, each counting alike. Probe without the "
+    )
+    note += "top: so many top neurons stand at their mean, and the accuracy that is left."
     found = (listings.side_by_side(tables), listings.effect_listing(tables), listings.class_effect_listing(tables))
     title = "What the model does without them: encoded does not mean used"
     return Section("model", "In the model", title, findings.model_sentence(tables), tuple(shown), found, note)
