@@ -176,7 +176,7 @@ def probe(
         pooling=pooling,  # type: ignore[arg-type] # which the settings check
         l1=l1,
         l2=l2,
-        search=search,  # type: ignore[arg-type]
+        search=search,
         min_count=min_count,
         methods=tuple(as_names(methods) or ()),
         delta=delta,

@@ -33,6 +33,7 @@ from neuronatlas.neurons import NeuronError
 from neuronatlas.probing.activations import ActivationsError
 from neuronatlas.probing.corpora import CorpusError
 from neuronatlas.probing.examples import ExamplesError
+from neuronatlas.probing.probe import ProbeError
 from neuronatlas.probing.ranking import RankingError
 from neuronatlas.probing.redundancy import RedundancyError
 from neuronatlas.probing.selection import SelectionError
@@ -53,6 +54,7 @@ _INPUT_ERRORS = (
     InterventionError,
     ModelError,
     NeuronError,
+    ProbeError,
     QueryError,
     RankingError,
     RedundancyError,

@@ -322,15 +322,18 @@ def _classes(block: _Block, groups: _Groups, found: _Moments, areas: ByGroup) ->
 
 def _strongest(values: np.ndarray, k: int) -> Iterator[tuple[str, Int[np.ndarray, " place"]]]:
     """The places of the k highest and of the k lowest values, strongest first, ties by place."""
-    yield "up", np.argsort(-values, kind="stable")[:k]
-    yield "down", np.argsort(values, kind="stable")[:k]
+    for direction, signed in (("up", -values), ("down", values)):
+        places = np.arange(len(values))
+        if len(values) > k:
+            # Only what is at least as strong as the k-th is sorted.
+            places = np.flatnonzero(signed <= np.partition(signed, k - 1)[k - 1])
+        yield direction, places[np.argsort(signed[places], kind="stable")[:k]]
 
 
 def _words(block: _Block, groups: _Groups, found: _Moments, k: int) -> pl.DataFrame:
     frequent = np.flatnonzero(found.counts >= groups.min_count)
     rows = []
-    for index, name in enumerate(block.names):
-        means = found.means[index, frequent]
+    for index, (name, means) in enumerate(zip(block.names, found.means[:, frequent], strict=True)):
         z = block.z(means, index)
         for direction, places in _strongest(means, k):
             for rank, place in enumerate(places.tolist(), start=1):

@@ -66,8 +66,10 @@ def _draw(
     chosen = []
     # In random order, so that what is left over for the last is not always left to the same neuron.
     for place in rng.permutation(places):
-        near = np.argsort(np.abs(left - place), kind="stable")[:NEAREST]
-        pick = int(rng.choice(near))
+        # The nearest lie about the place: as many on one side, at most.
+        start = max(0, int(np.searchsorted(left, place)) - NEAREST)
+        about = left[start : start + 2 * NEAREST]
+        pick = start + int(rng.choice(np.argsort(np.abs(about - place), kind="stable")[:NEAREST]))
         chosen.append(int(free[left[pick]]))
         left = np.delete(left, pick)
     return chosen

@@ -56,7 +56,8 @@ def probed(work: Property) -> Tables:
 
 def _fitted(work: Property) -> ElasticNetProbe:
     settings, parts = work.settings, work.split
-    probe = work.fresh(settings.l1, settings.l2)
+    device = "cuda" if work.shared.model.device.type == "cuda" else "cpu"
+    probe = ElasticNetProbe(settings.l1, settings.l2, tol=settings.tol, device=device)
     if settings.search is None:
         return probe.fit(parts.train.acts, parts.train.labels)
     return search(probe, parts.train, parts.dev, by=settings.search, progress=False).probe

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from neuronatlas import durable
 from neuronatlas.atlas import Atlas
 from neuronatlas.models.model import Model
 from neuronatlas.neurons import Neuron, NeuronSet
@@ -22,10 +24,10 @@ from neuronatlas.probing.redundancy import Clusters
 from neuronatlas.probing.scoring import Hits, hits
 from neuronatlas.studies.salience.settings import SalienceSettings
 
-__all__ = ["LOADED_BYTES", "REFIT_TOL", "TOL", "Property", "Shared"]
+__all__ = ["LOADED_BYTES", "REFIT_TOL", "Property", "Shared", "loaded"]
 
-TOL, REFIT_TOL = 1e-6, 1e-3
-"""Duality gap of the probe that neurons are ranked by, and of those trained anew only to see how often they are right.
+REFIT_TOL = 1e-3
+"""Duality gap of the probes that are trained anew only to see how often they are right.
 
 A gap of a thousandth of a nat moves accuracy by less than its interval is wide, at a fraction of the time.
 """
@@ -81,30 +83,20 @@ class Property:
 
     @cached_property
     def probe(self) -> ElasticNetProbe:
-        """The probe on all neurons, from the atlas."""
-        stored, train = self.shared.atlas.arrays(self._probe_name), self.split.train
-        l1, l2 = stored.pop("penalties").tolist()
-        probe = self.fresh(l1, l2, tol=REFIT_TOL)
-        probe.classes_, probe.n_features_in_ = np.array(train.classes), train.n_neurons
-        probe.layout_, probe.columns_ = train.acts.layout, train.acts.columns
-        for name, array in stored.items():
-            setattr(probe, f"{name}_", array)
+        """The probe on all neurons, from the atlas; what is trained anew like it is solved to `REFIT_TOL`."""
+        probe: ElasticNetProbe = ElasticNetProbe.load(self._probe_file).set_params(tol=REFIT_TOL)
         return probe
 
-    def fresh(self, l1: float, l2: float, tol: float = TOL) -> ElasticNetProbe:
-        """A probe that is not fitted, for the device that the model is on."""
-        device = self.shared.model.device.type
-        return ElasticNetProbe(l1, l2, tol=tol, device=device if device == "cuda" else "cpu")
-
     def keep(self, probe: ElasticNetProbe) -> None:
-        """Put the fitted probe into the atlas."""
-        arrays = {name: np.asarray(getattr(probe, f"{name}_")) for name in ("coef", "intercept", "mean", "scale")}
-        arrays["penalties"] = np.array([probe.l1, probe.l2])
-        self.shared.atlas.write_arrays(self._probe_name, arrays)
+        """Put the fitted probe into the atlas, whole or not at all."""
+        scratch = self.shared.atlas.folder / ".tmp"
+        scratch.mkdir(exist_ok=True)
+        probe.save(scratch / self._probe_file.name)
+        durable.publish(scratch / self._probe_file.name, self._probe_file)
 
     @property
-    def _probe_name(self) -> str:
-        return f"probe-{self.index}"
+    def _probe_file(self) -> Path:
+        return self.shared.atlas.folder / f"probe-{self.index}.safetensors"
 
     @cached_property
     def test_hits(self) -> Hits:

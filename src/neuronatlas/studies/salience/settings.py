@@ -12,14 +12,14 @@ from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.examples import SHARES
 from neuronatlas.probing.pooling import POOLINGS, Pooling
 from neuronatlas.probing.rankings import RANKINGS
+from neuronatlas.probing.search import SCORES
 from neuronatlas.probing.selection import DELTA
 from neuronatlas.studies.settings import SettingsError
 
-__all__ = ["REPLACEMENTS", "SEARCHES", "Replacement", "SalienceSettings", "Search", "described"]
+__all__ = ["REPLACEMENTS", "SEARCHES", "Replacement", "SalienceSettings", "described"]
 
-Search = Literal["dev", "ablation"]
 Replacement = Literal["mean", "zero"]
-SEARCHES: tuple[str, ...] = get_args(Search)
+SEARCHES = tuple(SCORES)
 REPLACEMENTS: tuple[str, ...] = get_args(Replacement)
 
 
@@ -29,9 +29,10 @@ class SalienceSettings:
 
     Activations: `site`, `layers` (all without a choice), `pooling` and `dtype` on disk as those of `extract`.
     Probe: `l1` and `l2`, or a `search` for them on the dev sentences (`dev` for accuracy, `ablation` for what tells
-    top from bottom neurons); `shares` of train, dev and test; classes of fewer than `min_count` items are left out.
-    Rankings: `methods`, the first of which is the one that sets and layers are told of; `ablated` are the shares of
-    neurons that ablation keeps or drops.
+    top from bottom neurons), solved to a duality gap of `tol`; `shares` of train, dev and test; classes of fewer than
+    `min_count` items are left out.
+    Rankings: `methods`, among them lca, which sets and interventions come from; `ablated` are the shares of neurons
+    that ablation keeps or drops.
     Sets: `delta` is the accuracy that a minimal set may lose, `most_sets` how many disjoint ones are looked for at
     most, `mass` the share of a class' weight that its top neurons have, `threshold` the distance 1 - |correlation| of
     redundant neurons.
@@ -46,7 +47,8 @@ class SalienceSettings:
     dtype: str = "float32"
     l1: float = 1e-3
     l2: float = 1e-3
-    search: Search | None = None
+    tol: float = 1e-4
+    search: str | None = None
     shares: tuple[float, float, float] = SHARES
     min_count: int = 10
     methods: tuple[str, ...] = tuple(RANKINGS)
@@ -66,6 +68,7 @@ class SalienceSettings:
     def __post_init__(self) -> None:
         _require(self, ("l1", "l2"), lambda value: 0 <= value < math.inf, "a number from 0 expected")
         _require(self, ("delta", "threshold"), lambda value: 0 <= value < 1, "a number from 0 and below 1 expected")
+        _require(self, ("tol",), lambda value: 0 < value < 1, "a number above 0 and below 1 expected")
         _require(self, ("mass", "replaced"), lambda value: 0 <= value <= 1, "a number from 0 to 1 expected")
         counts = ("min_count", "n_controls", "words_per_class", "described", "contexts", "most_sets")
         _require(self, counts, lambda value: value >= 1, "a number from 1 expected")
