@@ -1,4 +1,4 @@
-"""NeuronAtlas: find, test and explain the neurons in which a language model keeps its facts.
+"""NeuronAtlas: find, test and explain the neurons in which a language model keeps its facts and its grammar.
 
 >>> import neuronatlas as na
 >>> model = na.load(na.specimen_folder())                       # or a hub id, or a folder of yours
@@ -28,20 +28,46 @@ from neuronatlas.models import (
     suppress,
 )
 from neuronatlas.models.answers import QueryError
+from neuronatlas.models.reinitialise import reinitialised
 from neuronatlas.neurons import Layout, LayoutMismatchError, Neuron, NeuronError, NeuronScores, NeuronSet
+from neuronatlas.probing.activations import Activations, ActivationsError
+from neuronatlas.probing.controls import selectivity
+from neuronatlas.probing.corpora import Corpus, CorpusError, Sentence
+from neuronatlas.probing.describe import describe
+from neuronatlas.probing.examples import Examples, ExamplesError, examples_of, split
+from neuronatlas.probing.extraction import extract
+from neuronatlas.probing.interventions import property_effects
+from neuronatlas.probing.probe import ElasticNetProbe, ElasticNetRegressor, ProbeError
+from neuronatlas.probing.ranking import Ranking, RankingError
+from neuronatlas.probing.rankings import RANKINGS, rank, top_neurons
+from neuronatlas.probing.selection import minimal_set
+from neuronatlas.probing.shards import open_activations
 from neuronatlas.readers import FactFileError, read_facts
+from neuronatlas.readers.corpora import read_corpus
 from neuronatlas.specimen import specimen_facts, specimen_folder
 from neuronatlas.studies.knowledge_atlas import build_atlas
+from neuronatlas.studies.labelled import corpus_of_specimen
+from neuronatlas.studies.salience.building import build_salience_atlas
+from neuronatlas.studies.salience.settings import SalienceSettings
 from neuronatlas.studies.settings import LocateSettings, SettingsError
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RANKINGS",
     "RULES",
+    "Activations",
+    "ActivationsError",
     "Atlas",
     "AtlasError",
     "Attribution",
     "AttributionError",
+    "Corpus",
+    "CorpusError",
+    "ElasticNetProbe",
+    "ElasticNetRegressor",
+    "Examples",
+    "ExamplesError",
     "Fact",
     "FactError",
     "FactFileError",
@@ -56,22 +82,41 @@ __all__ = [
     "NeuronError",
     "NeuronScores",
     "NeuronSet",
+    "ProbeError",
     "QueryError",
+    "Ranking",
+    "RankingError",
     "RuleError",
+    "SalienceSettings",
+    "Sentence",
     "SettingsError",
     "SiteError",
     "amplify",
     "attribute",
     "build_atlas",
+    "build_salience_atlas",
     "capture",
+    "corpus_of_specimen",
+    "describe",
     "effects",
+    "examples_of",
+    "extract",
     "load",
     "locate",
+    "minimal_set",
+    "open_activations",
+    "property_effects",
+    "rank",
+    "read_corpus",
     "read_facts",
+    "reinitialised",
     "scale",
+    "selectivity",
     "set_values",
     "specimen_facts",
     "specimen_folder",
+    "split",
     "suppress",
+    "top_neurons",
     "write_report",
 ]
