@@ -101,7 +101,9 @@ def test_sentences_tell_what_the_tables_hold(make_salience: MakeTables) -> None:
     kept = plain(findings.ablation_sentence(tables))
     assert kept.startswith("With only the top 1 % of the neurons a probe trained anew on them reaches 9")
     assert kept.endswith("with bottom ones, mean over the properties.")
-    assert plain(findings.exactness_sentence(tables)).endswith("left is 8.3e-07. Penalties: l1 = 0.001, l2 = 0.001.")
+    assert plain(findings.exactness_sentence(tables)).endswith(
+        "left is 8.3e-07 nats. Penalties: l1 = 0.001, l2 = 0.001."
+    )
 
 
 def test_where_one_property_lies_is_compared_with_an_even_spread(sound: Tables) -> None:
@@ -165,6 +167,12 @@ def test_a_sound_study_needs_no_caveat(sound: Tables) -> None:
 def test_each_weakness_of_the_study_is_named(sound: Tables, table: str, values: dict[str, Any], caveat: str) -> None:
     (found,) = caveats(changed(sound, table, **values))
     assert caveat in plain(found)
+
+
+def test_a_probe_is_held_to_the_exactness_that_was_asked_for(sound: Tables) -> None:
+    tables = changed(sound, "properties", gap=9e-4)
+    assert caveats(tables, tol=1e-3) == []
+    assert caveats(tables, tol=1e-4) == ["The probe was stopped before its duality gap fell to 0.0001 (9.0e-04)."]
 
 
 def test_classes_left_out_are_counted_and_named(sound: Tables) -> None:

@@ -138,11 +138,11 @@ class Page:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of atlas: its tables, those that it may lack, and how a page is made of them. The first one tells it."""
+    """A kind of atlas: its tables, those that it may lack, and how a page is made of them and of the settings."""
 
     needed: tuple[str, ...]
     welcome: tuple[str, ...]
-    page: Callable[[Tables], Page]
+    page: Callable[[Tables, Mapping[str, Any]], Page]
 
 
 def level(shown: list[Plot]) -> tuple[Plot, ...]:

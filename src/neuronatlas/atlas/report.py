@@ -32,9 +32,9 @@ def write_report(atlas_folder: str | Path) -> Path:
         raise AtlasError(f"{atlas.folder} is not complete yet, so it has no report; run again: {command}")
     kind = _kind(atlas)
     names = [*kind.needed, *(name for name in kind.welcome if name in atlas.tables)]
-    text = render(atlas.meta, kind.page({name: atlas.table(name) for name in names}))
+    page = kind.page({name: atlas.table(name) for name in names}, atlas.meta["settings"])
     path = atlas.folder / "report.html"
-    durable.write(path, text.encode(), atlas.folder / ".tmp")
+    durable.write(path, render(atlas.meta, page).encode(), atlas.folder / ".tmp")
     durable.remove(atlas.folder / ".tmp")
     return path
 

@@ -30,8 +30,7 @@ __all__ = ["extract"]
 _SHARD_BYTES = 512 << 20
 """Size of a shard by default. Sentences are sorted by length within one, so larger ones make fuller batches."""
 
-_BATCH_TOKENS, _BATCH_TOKENS_ON_GPU = 512, 8192
-"""A CPU's matrix products are at full speed with the first; more only adds padding."""
+_BATCH_TOKENS, _BATCH_TOKENS_ON_GPU = 1024, 8192
 
 Indices = Int[np.ndarray, " index"]
 
@@ -60,7 +59,7 @@ def extract(
     Without a folder the rows are kept in memory. With one they are streamed to it, in shards of at most `shard_rows`
     rows (by default 512 MiB of them), so that memory does not grow with the corpus; a run that was interrupted is
     taken up where it stopped and ends in the same bytes, and a complete folder is opened without running the model.
-    A batch has at most `batch_tokens` tokens (by default 512, on a GPU 8,192); each row is what its sentence alone
+    A batch has at most `batch_tokens` tokens (by default 1,024, on a GPU 8,192); each row is what its sentence alone
     would give, to rounding.
 
     Errors: ActivationsError for settings that make no sense, a folder that holds something else, a tokenizer without

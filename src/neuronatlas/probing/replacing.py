@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +14,19 @@ from tqdm.auto import tqdm
 
 from neuronatlas.models.answers import by_length
 from neuronatlas.models.heads import answer_logits
-from neuronatlas.models.hooks import InterventionError, set_values
+from neuronatlas.models.hooks import InterventionError
 from neuronatlas.models.model import Model
+from neuronatlas.models.taps import Edit, tapped
 from neuronatlas.neurons import NeuronSet
 from neuronatlas.probing.activations import Activations
-from neuronatlas.probing.questions import Question, Questions
+from neuronatlas.probing.questions import Questions
 
 __all__ = ["MEASURES", "Answers", "Replacement", "flat", "moments", "run"]
 
 MEASURES = ("class_mass", "p_gold", "log_p_gold", "top_in_class")
 """What is measured at a word's place: see `interventions.PropertyEffects`."""
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS, BATCH_TOKENS_ON_GPU = 1024, 8192
 BATCH_LOGITS = 64_000_000
 """Most tokens, and most logits, in a pass."""
 
@@ -72,10 +73,15 @@ class Replacement:
     values: Float64[np.ndarray, " neuron"] | float
     asked: Bool[np.ndarray, " question"]
 
-    def made(self, model: Model) -> AbstractContextManager[object]:
-        """The model with them replaced."""
-        values = torch.from_numpy(self.values) if isinstance(self.values, np.ndarray) else self.values
-        return set_values(model, self.neurons, values)
+    def by_layer(self) -> dict[int, tuple[list[int], list[float]]]:
+        """The units of each layer, and a value for each."""
+        values = np.broadcast_to(self.values, len(self.neurons)).tolist()
+        layers: dict[int, tuple[list[int], list[float]]] = {}
+        for neuron, value in zip(self.neurons, values, strict=True):
+            units, new = layers.setdefault(neuron.layer, ([], []))
+            units.append(neuron.unit)
+            new.append(value)
+        return layers
 
 
 @dataclass(frozen=True)
@@ -88,61 +94,98 @@ class Answers:
 
 
 def run(model: Model, questions: Questions, replacements: Sequence[Replacement], *, progress: bool) -> Answers:
-    """Ask the model as it is, and under each replacement; it is restored whatever happens."""
-    asked, runs = questions.asked, 1 + len(replacements)
-    measures = np.full((runs, len(asked), len(MEASURES)), np.nan)
-    tops, unknown = np.full((runs, len(asked)), -1), np.full((runs, len(asked)), np.nan)
-    measure = _Measure(model, questions)
-    last_of = {question.sentence: index for index, question in enumerate(asked)}
+    """Ask the model as it is, and under each replacement (all of one site); it is restored whatever happens."""
+    asked, shape = questions.asked, (1 + len(replacements), len(questions.asked))
+    measures = np.full((*shape, len(MEASURES)), np.nan)
+    tops, unknown = np.full(shape, -1), np.full(shape, np.nan)
+    pairs = _pairs(questions, replacements)
+    last_of = {asked[question].sentence: place for place, (_, question) in enumerate(pairs)}
+    passes = _Passes(model, questions, replacements)
     with torch.no_grad(), tqdm(total=len(last_of), desc="Intervening", unit="sentence", disable=not progress) as bar:
-        for batch in _batches(model, asked):
-            measures[0, batch], tops[0, batch], unknown[0, batch] = measure(batch)
-            for place, replacement in enumerate(replacements, start=1):
-                some = [index for index in batch if replacement.asked[index]]
-                if some:
-                    with replacement.made(model):
-                        measures[place, some], tops[place, some], unknown[place, some] = measure(some)
-            bar.update(sum(last_of[asked[index].sentence] == index for index in batch))
+        for batch in by_length([len(asked[question].ids) for _, question in pairs], passes.budget):
+            where = tuple(np.array([pairs[place] for place in batch]).T)
+            measures[where], tops[where], unknown[where] = passes.measure([pairs[place] for place in batch])
+            bar.update(sum(last_of[asked[pairs[place][1]].sentence] == place for place in batch))
     return Answers(measures, tops, unknown)
 
 
-def _batches(model: Model, asked: Sequence[Question]) -> Iterator[list[int]]:
-    """Questions by their number of tokens, so that none is padded; as many at once as their logits leave room for."""
-    budget = max(1, min(BATCH_TOKENS, BATCH_LOGITS // len(model.tokenizer)))
-    yield from by_length([len(question.ids) for question in asked], budget)
+def _pairs(questions: Questions, replacements: Sequence[Replacement]) -> list[tuple[int, int]]:
+    """Which run and which question: all of a sentence together, so that what runs share is computed once."""
+    everything = np.ones(len(questions.asked), dtype=bool)
+    wanted = np.stack([everything, *(replacement.asked for replacement in replacements)])
+    runs, places = np.nonzero(wanted)
+    order = np.lexsort((places, runs, questions.sentences[places]))
+    return list(zip(runs[order].tolist(), places[order].tolist(), strict=True))
 
 
-def _logits(model: Model, asked: Sequence[Question]) -> Float[Tensor, "question token"]:
-    places = torch.tensor([question.place for question in asked], device=model.device)
-    if model.kind == "masked":
-        ids = torch.tensor([question.ids for question in asked], device=model.device)
-        return answer_logits(model, ids, places)
-    # Of a causal model one pass over a sentence answers for all its words.
-    row_of = {ids: row for row, ids in enumerate(dict.fromkeys(question.ids for question in asked))}
-    ids = torch.tensor(list(row_of), device=model.device)
-    rows = torch.tensor([row_of[question.ids] for question in asked], device=model.device)
-    return model.logits(ids)[rows, places]
+class _Passes:
+    """Passes of the model whose rows have different neurons replaced."""
 
-
-class _Measure:
-    """Asks some of the questions; holds what does not change from one pass to the next."""
-
-    def __init__(self, model: Model, questions: Questions) -> None:
+    def __init__(self, model: Model, questions: Questions, replacements: Sequence[Replacement]) -> None:
         self.model, self.questions = model, questions
+        self.site = model.site(replacements[0].neurons.layout.site)
+        self.layers = [{}, *(replacement.by_layer() for replacement in replacements)]
         self.codes = torch.from_numpy(questions.class_codes).to(model.device)
         self.membership = torch.empty(0)
 
-    def __call__(
-        self, batch: Sequence[int]
-    ) -> tuple[Float64[np.ndarray, "question measure"], Int[np.ndarray, " question"], Float64[np.ndarray, " question"]]:
+    @property
+    def budget(self) -> int:
+        """Most tokens in a pass: as many as keep the device busy and leave room for their logits."""
+        most = BATCH_TOKENS if self.model.device.type == "cpu" else BATCH_TOKENS_ON_GPU
+        return max(1, min(most, BATCH_LOGITS // len(self.model.tokenizer)))
+
+    def measure(
+        self, pairs: Sequence[tuple[int, int]]
+    ) -> tuple[Float64[np.ndarray, "pair measure"], Int[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
         """The measures in their order, the likeliest tokens, and the probability of unknown ones."""
-        chosen = [self.questions.asked[index] for index in batch]
-        logits = _logits(self.model, chosen).double()
+        logits = self._logits(pairs).double()
         if not len(self.membership):
             self.membership = torch.from_numpy(self.questions.membership(logits.shape[1])).to(logits.device)
-        rows, codes = torch.arange(len(chosen), device=logits.device), self.codes[batch]
+        places = [question for _, question in pairs]
+        rows, codes = torch.arange(len(pairs), device=logits.device), self.codes[places]
         logs = torch.log_softmax(logits, dim=1)
         masses = logs.exp() @ self.membership
-        gold, tops = logs[rows, [question.token for question in chosen]], logits.argmax(dim=1)
+        gold = logs[rows, [self.questions.asked[place].token for place in places]]
+        tops = logits.argmax(dim=1)
         measures = torch.stack((masses[rows, codes], gold.exp(), gold, self.membership[tops, codes]), dim=1)
         return measures.cpu().numpy(), tops.cpu().numpy(), masses[:, -1].cpu().numpy()
+
+    def _logits(self, pairs: Sequence[tuple[int, int]]) -> Float[Tensor, "pair token"]:
+        asked = [self.questions.asked[question] for _, question in pairs]
+        # Equal rows are run once: of a causal model one pass over a sentence answers for all its words.
+        keys = [(run_, question.ids) for (run_, _), question in zip(pairs, asked, strict=True)]
+        row_of = {key: row for row, key in enumerate(dict.fromkeys(keys))}
+        device = self.model.device
+        ids = torch.tensor([ids for _, ids in row_of], device=device)
+        rows = torch.tensor([row_of[key] for key in keys], device=device)
+        places = torch.tensor([question.place for question in asked], device=device)
+        with self._replaced([run_ for run_, _ in row_of]):
+            if self.model.kind == "causal":
+                return self.model.logits(ids)[rows, places]
+            return answer_logits(self.model, ids, places.new_zeros(len(ids)).scatter(0, rows, places))[rows]
+
+    @contextmanager
+    def _replaced(self, runs: Sequence[int]) -> Iterator[None]:
+        """Inside, each row has its own run's neurons replaced, at all positions."""
+        by_layer: dict[int, tuple[list[int], list[int], list[float]]] = {}
+        for row, run_ in enumerate(runs):
+            for layer, (units, values) in self.layers[run_].items():
+                rows, columns, new = by_layer.setdefault(layer, ([], [], []))
+                rows += [row] * len(units)
+                columns += units
+                new += values
+        edits = {self.site.points[layer]: self._edit(*lists) for layer, lists in by_layer.items()}
+        with self.model.intervening(self.site.name), tapped(self.model.module, edits):
+            yield
+
+    def _edit(self, rows: list[int], units: list[int], values: list[float]) -> Edit:
+        device = self.model.device
+        where, which = torch.tensor(rows, device=device), torch.tensor(units, device=device)
+        new = torch.tensor(values, dtype=torch.float64, device=device)
+
+        def edit(neurons: Tensor) -> Tensor:
+            changed = neurons.clone()
+            changed[where, :, which] = new.to(neurons.dtype)[:, None]
+            return changed
+
+        return edit

@@ -57,8 +57,14 @@ def demo_corpora(n_sentences: int = DEMO_SENTENCES) -> list[Corpus]:
 
 
 def demo_settings() -> SalienceSettings:
-    """How the demonstration looks for the neurons of these properties."""
-    return SalienceSettings()
+    """How the demonstration looks for the neurons of these properties: by fewer rankings and words than usual."""
+    return SalienceSettings(
+        methods=("lca", "probeless", "average-precision", "mean-difference", "vote"),
+        ablated=(0.02, 0.05, 0.1, 0.2, 0.5),
+        most_sets=3,
+        words_per_class=10,
+        described=10,
+    )
 
 
 def _by_relation(facts: Iterable[Fact]) -> list[list[Fact]]:

@@ -1,5 +1,8 @@
 """The report of an atlas of knowledge neurons."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from neuronatlas.atlas.knowledge import findings
 from neuronatlas.atlas.knowledge.caveats import caveats
 from neuronatlas.atlas.knowledge.sections import sections
@@ -9,7 +12,7 @@ from neuronatlas.atlas.page import Kind, Page, Tables
 __all__ = ["KIND"]
 
 
-def _page(tables: Tables) -> Page:
+def _page(tables: Tables, _settings: Mapping[str, Any]) -> Page:
     return Page(
         subject="Knowledge neurons",
         headline=findings.headline(tables["summary"]),

@@ -1,5 +1,8 @@
 """The report of an atlas of salient neurons."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from neuronatlas.atlas.page import Kind, Page, Tables
 from neuronatlas.atlas.salience import findings
 from neuronatlas.atlas.salience.caveats import caveats
@@ -10,13 +13,13 @@ from neuronatlas.atlas.salience.tiles import tiles
 __all__ = ["KIND"]
 
 
-def _page(tables: Tables) -> Page:
+def _page(tables: Tables, settings: Mapping[str, Any]) -> Page:
     found = completed(tables)
     return Page(
         subject="Salient neurons",
         headline=findings.headline(found),
         tiles=tuple(tiles(found)),
-        caveats=tuple(caveats(found)),
+        caveats=tuple(caveats(found, settings.get("tol"))),
         sections=tuple(sections(found)),
         definitions="definitions/salience.html.jinja",
         exactness=findings.exactness_sentence(found),

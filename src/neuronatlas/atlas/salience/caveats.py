@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import polars as pl
 
@@ -13,15 +14,18 @@ from neuronatlas.atlas.wording import Difference, Score, count, listed, number, 
 
 __all__ = ["FEW_TESTED", "LARGE_GAP", "LOW_SELECTIVITY", "MUCH_WORSE", "NEARLY", "caveats"]
 
-LARGE_GAP = 1e-6
+LARGE_GAP = 1e-6  # nats; where the settings ask for no other
 LOW_SELECTIVITY = 0.1
 NEARLY = 0.9  # of what the probe has beyond the majority class
 MUCH_WORSE = 0.1
 FEW_TESTED = 200
 
 
-def caveats(tables: Tables) -> list[str]:
-    """What in these very numbers asks for care, one entry each; nothing where nothing does."""
+def caveats(tables: Tables, tol: float | None = None) -> list[str]:
+    """What in these very numbers asks for care, one entry each; nothing where nothing does.
+
+    `tol` is the duality gap that was asked for.
+    """
     checks: list[Callable[[Tables], str]] = [
         _not_beyond_majority,
         _words_alone,
@@ -31,7 +35,7 @@ def caveats(tables: Tables) -> list[str]:
         _by_type,
         _not_minimal,
         _bounded,
-        _large_gap,
+        partial(_large_gap, tol=tol or LARGE_GAP),
         _not_used,
         _not_interventions,
         _too_few_controls,
@@ -129,12 +133,12 @@ def _bounded(tables: Tables) -> str:
     return _told(tables, "The search for further disjoint sets was ended by its bound, there may be more", test)
 
 
-def _large_gap(tables: Tables) -> str:
+def _large_gap(tables: Tables, tol: float) -> str:
     def test(row: Row) -> str:
         # A gap that was stopped at the limit may be a rounding above it.
-        return f"{row['gap']:.1e}" if row["gap"] is not None and row["gap"] > LARGE_GAP * 1.01 else ""
+        return f"{row['gap']:.1e}" if row["gap"] is not None and row["gap"] > tol * 1.01 else ""
 
-    return _told(tables, f"The probe was stopped before its duality gap fell to {LARGE_GAP:g}", test)
+    return _told(tables, f"The probe was stopped before its duality gap fell to {tol:g}", test)
 
 
 def _not_used(tables: Tables) -> str:

@@ -357,8 +357,8 @@ def exactness_sentence(tables: Tables) -> str:
     gaps = rows["gap"].drop_nulls()
     text = "No duality gap of a probe was recorded."
     if len(gaps):
-        text = "Every probe is the solution of a convex problem; "
-        text += f"the largest duality gap that was left is {gaps.to_numpy().max():.1e}."
+        text = "A probe on all neurons solves a convex problem; "
+        text += f"the largest duality gap that was left is {gaps.to_numpy().max():.1e} nats."
     penalties = sorted({(row["l1"], row["l2"]) for row in rows.iter_rows(named=True) if row["l1"] is not None})
     told = [f"l1 = {l1:g}, l2 = {l2:g}" for l1, l2 in penalties if l2 is not None]
     return f"{text} Penalties: {listed(told)}." if told else text

@@ -26,10 +26,10 @@ from neuronatlas.studies.salience.settings import SalienceSettings
 
 __all__ = ["LOADED_BYTES", "REFIT_TOL", "Property", "Shared", "loaded"]
 
-REFIT_TOL = 1e-3
-"""Duality gap of the probes that are trained anew only to see how often they are right.
+REFIT_TOL = 1e-2
+"""Duality gap of probes that are trained anew only to see how often they are right.
 
-A gap of a thousandth of a nat moves accuracy by less than its interval is wide, at a fraction of the time.
+A gap of a hundredth of a nat moves accuracy by less than its interval is wide, at a fraction of the time.
 """
 
 LOADED_BYTES = 2 * 2**30

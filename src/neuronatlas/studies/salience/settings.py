@@ -46,8 +46,8 @@ class SalienceSettings:
     pooling: Pooling | None = None
     dtype: str = "float32"
     l1: float = 1e-3
-    l2: float = 1e-3
-    tol: float = 1e-4
+    l2: float = 1e-2
+    tol: float = 1e-3
     search: str | None = None
     shares: tuple[float, float, float] = SHARES
     min_count: int = 10

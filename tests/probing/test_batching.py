@@ -1,0 +1,44 @@
+"""Batches hold every sentence once, keep to their budget, and cost no more than any other division."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuronatlas.probing.batching import WAYS, batches
+
+LENGTHS = st.lists(st.integers(1, 40), max_size=30)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(lengths=LENGTHS, budget=st.integers(1, 200))
+def test_each_sentence_is_in_one_batch_that_keeps_to_the_budget(way: str, lengths: list[int], budget: int) -> None:
+    found = batches(lengths, budget, way)
+    assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+        assert way == "padded" or len({lengths[index] for index in batch}) == 1
+        assert way != "single" or len(batch) == 1
+    ends = [(lengths[batch[0]], lengths[batch[-1]]) for batch in found]
+    assert all(last <= first for (_, last), (first, _) in pairwise(ends)), "in order of length"
+
+
+def cost(lengths: list[int], bounds: tuple[int, ...], budget: int) -> float:
+    """Padded tokens and passes of a division of rising lengths; infinite where a batch is over its budget."""
+    total = 0.0
+    for start, stop in pairwise((0, *bounds, len(lengths))):
+        padded = (stop - start) * lengths[stop - 1]
+        total += padded + budget // 16 if padded <= budget or stop - start == 1 else float("inf")
+    return total
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8), budget=st.integers(1, 400))
+def test_no_other_division_costs_less(lengths: list[int], budget: int) -> None:
+    rising, found = sorted(lengths), batches(lengths, budget, "padded")
+    sizes = [len(batch) for batch in found]
+    bounds = tuple(sum(sizes[:n]) for n in range(1, len(sizes)))
+    every = [cut for n in range(len(rising)) for cut in combinations(range(1, len(rising)), n)]
+    assert cost(rising, bounds, budget) == min(cost(rising, cut, budget) for cut in every)
