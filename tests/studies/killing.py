@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,21 +31,21 @@ def start(folder: Path) -> int:
     return process
 
 
-def main(folder: Path) -> None:
-    """Leave one run alone, then kill others until there are ten kills, each taken up by the next."""
+def kill_often(folder: Path, start: Callable[[Path], int], most: int) -> None:
+    """Leave one run alone, then kill others until there are so many kills, each taken up by the next."""
     began = time.monotonic()
     assert os.waitpid(start(folder / "undisturbed"), 0)[1] == 0
     whole, moments = time.monotonic() - began, random.Random(5)
     run, kills = 0, 0
     while True:
         process = start(folder / f"killed-{run}")
-        if kills < KILLS:
+        if kills < most:
             time.sleep(moments.uniform(0, whole))
             os.kill(process, signal.SIGKILL)
         status = os.waitpid(process, 0)[1]
         if status == 0:
             run += 1
-            if kills == KILLS:
+            if kills == most:
                 break
         else:
             assert os.WTERMSIG(status) == signal.SIGKILL
@@ -53,4 +54,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    kill_often(Path(sys.argv[1]), start, KILLS)

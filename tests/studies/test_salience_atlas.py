@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from neuronatlas.probing.rankings import rank
 from neuronatlas.probing.scoring import accuracy
 from neuronatlas.studies.salience.building import build_salience_atlas
 from neuronatlas.studies.salience.tables import SCHEMAS
-from tests.probing.planted_property import CLASSES, TWINS, planted_model, used
+from tests.probing.planted_property import CLASSES, TWINS, planted_model
 from tests.studies.labelled_text import FAST, of_sentences, two_properties, without_sense
 
 
@@ -33,7 +34,7 @@ def atlas(model: na.Model, tmp_path_factory: pytest.TempPathFactory) -> na.Atlas
     return build_salience_atlas(model, two_properties(), folder, FAST, progress=False)
 
 
-def row(atlas: na.Atlas, label: str = "planted") -> dict[str, object]:
+def row(atlas: na.Atlas, label: str = "planted") -> dict[str, Any]:
     return atlas.table("properties").filter(label=label).row(0, named=True)
 
 
@@ -64,10 +65,10 @@ def test_replacing_the_neurons_that_are_used_takes_the_class_away_and_random_one
 
 
 def test_random_labels_give_chance(model: na.Model, tmp_path: Path) -> None:
-    corpus = without_sense(two_properties()[0])
+    corpus = without_sense(two_properties(200)[0])
     found = row(build_salience_atlas(model, [corpus], tmp_path / "random", FAST, progress=False), "random")
-    assert found["accuracy_low"] <= 0.5 + 0.15
-    assert found["selectivity_low"] <= 0 <= found["selectivity_high"]  # type: ignore[operator]
+    assert found["accuracy_low"] < 1 / CLASSES < found["accuracy_high"]
+    assert found["n_test"] > 80
 
 
 def test_the_numbers_are_those_of_the_library(atlas: na.Atlas, model: na.Model) -> None:
