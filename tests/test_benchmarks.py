@@ -23,9 +23,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import arithmetic
 import attribution
 import baseline
+import extraction
 import measure
 import memory
 import outcome
+import probing
 import quadrature
 import shapes
 
@@ -152,3 +154,11 @@ def test_targets_are_judged_against_what_was_found() -> None:
     )  # fmt: skip
     found = {target.wanted: target.verdict for target in outcome.targets([timing])}
     assert found == {2.0: "missed by 25%", 0.85: "met"}
+
+
+def test_the_quick_benchmark_of_probing_times_rows_that_equal_those_of_single_sentences(tmp_path: Path) -> None:
+    probing.main(quick=True, threads=0, sentences=10, markdown=tmp_path / "table.md")
+    text = (tmp_path / "table.md").read_text()
+    assert "| tiny BERT" in text
+    assert "extraction, of the throughput of bare passes" in text
+    assert extraction.time_extraction(10, 1, quick=True).deviation < 1e-5

@@ -164,9 +164,12 @@ def test_demo_tells_in_words_what_it_found_with_a_worked_example(tmp_path: Path)
     assert "Asked: 4 facts of 2 relations" in text
     assert "The fact that suppression moved most" in text
     assert "first choices as it is" in text
-    assert f"neuronatlas effects specimen specimen --atlas {tmp_path / 'demo'}" in text
-    assert text.endswith(str(tmp_path / "demo" / "report.html"))
-    atlas = na.Atlas.open(tmp_path / "demo")
+    assert f"neuronatlas effects specimen specimen --atlas {tmp_path / 'demo' / 'facts'}" in text
+    assert str(tmp_path / "demo" / "facts" / "report.html") in text
+    assert text.endswith(str(tmp_path / "demo" / "language" / "report.html"))
+    assert (tmp_path / "demo" / "language" / "report.html").is_file()
+    assert "Part of speech (upos)" in text
+    atlas = na.Atlas.open(tmp_path / "demo" / "facts")
     assert atlas.meta["model"]["id"] == "specimen"
     assert atlas.table("facts")["subject"].to_list() == ["subject0", "subject1", "subject3", "subject4"]
 

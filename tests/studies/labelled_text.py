@@ -25,9 +25,7 @@ FAST = SalienceSettings(
 def two_properties(n: int = 60) -> list[Corpus]:
     """The planted classes, and which of the words of its class each word is."""
     corpus = planted_corpus(n)
-    kinds = corpus.relabelled(
-        "kind", lambda s: [word[-1] if word.startswith("word") else None for word in s.words]
-    )
+    kinds = corpus.relabelled("kind", lambda s: [word[-1] if word.startswith("word") else None for word in s.words])
     return [corpus, kinds]
 
 
