@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 import typer
@@ -32,12 +32,11 @@ from neuronatlas.cli.options import AsJson, Device, Dtype, ModelName, Revision, 
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
 from neuronatlas.models import Model
 from neuronatlas.neurons import Neuron
-from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.describe import describe_many
 from neuronatlas.probing.examples import examples_of
 from neuronatlas.probing.extraction import extract as extract_activations
-from neuronatlas.probing.manifest import read_manifest
+from neuronatlas.probing.manifest import MANIFEST, read_manifest
 from neuronatlas.probing.ranking import Ranking
 from neuronatlas.probing.rankings import RANKINGS
 from neuronatlas.probing.rankings import rank as rank_neurons
@@ -90,7 +89,18 @@ def extract(
     require_corpus(corpus)
     loaded = open_model(model, revision=revision, device=device, dtype=dtype)
     text = open_corpora(corpus, [label], limit, form)[0]
-    acts = _extracted(loaded, text, output, site=site, layers=layers, pooling=pooling, dtype=storage)
+    note(f"extracting the activations of {len(text):,} sentences into {output}")
+    with resumable(output, "the folder of activations", MANIFEST):
+        acts = extract_activations(
+            loaded,
+            text,
+            site,
+            output,
+            layers=as_layers(layers),
+            pooling=pooling,  # type: ignore[arg-type] # which it checks
+            dtype=storage,
+            progress=shows_progress(),
+        )
     rows, columns = acts.shape
     if as_json:
         about = {"folder": str(output), "model": loaded.name, "digest": loaded.digest, "site": site}
@@ -100,15 +110,6 @@ def extract(
     out.print(f"{rows:,} rows of {columns:,} neurons (site {site}) for {text.n_items:,} words in {output}")
     if rows < text.n_items:
         out.print(f"{text.n_items - rows:,} words have none: the tokenizer drops them, or they lie past the length")
-
-
-def _extracted(
-    model: Model, text: Corpus, folder: Path, *, site: str, layers: str | None, **options: Any
-) -> Activations:
-    note(f"extracting the activations of {len(text):,} sentences into {folder}")
-    return extract_activations(
-        model, text, site, folder, layers=as_layers(layers), progress=shows_progress(), **options
-    )
 
 
 def probe(

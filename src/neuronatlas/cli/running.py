@@ -123,13 +123,13 @@ def run_safely(command: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
-def resumable(folder: Path) -> Iterator[None]:
-    """Say on an interruption that the work so far is kept."""
+def resumable(folder: Path, what: str = "the atlas", proof: str = "atlas.json") -> Iterator[None]:
+    """Say on an interruption that the work so far is kept, where the file that proves it is there."""
     try:
         yield
     except KeyboardInterrupt:
-        begun = (folder / "atlas.json").exists()
-        kept = f"the atlas in {folder} is valid and keeps what is done; the same command takes it up again"
+        begun = (folder / proof).exists()
+        kept = f"{what} in {folder} is valid and keeps what is done; the same command takes it up again"
         raise KeyboardInterrupt(f"interrupted: {kept if begun else 'nothing was written yet'}") from None
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 
 from neuronatlas.atlas import Atlas
+from neuronatlas.atlas.salience import findings
 from neuronatlas.atlas.salience.names import items_of, property_name
+from neuronatlas.atlas.salience.tables import completed
 from neuronatlas.atlas.wording import Difference, Score, count, listed, number, percent
 from neuronatlas.cli.show import table_of
 from neuronatlas.probing.describe import Description
@@ -24,7 +26,9 @@ def show_salience(out: Console, atlas: Atlas) -> None:
     """Say in words what a finished atlas of salient neurons found of each property."""
     found = salience_overview(atlas)
     read = f"{count(found.n_sentences, 'sentence')} of {found.corpus or 'a corpus'}"
+    headline = findings.headline(completed({name: atlas.table(name) for name in atlas.tables}))
     out.print(f"Read: {read}. Neurons: site {found.site}. Accuracies are of words or sentences kept for the test.")
+    out.print(f"In short: {headline.statement} {headline.verdict}")
     for one in found.properties:
         out.print(f"\n{property_name(one.label)}", style="bold")
         for line in _sentences(one):
@@ -46,9 +50,15 @@ def _sentences(one: PropertyFindings) -> Iterator[str]:
     )
     yield (
         f"Encoded: a probe that reads all {count(one.n_neurons, 'neuron')} is right on {_score(one.accuracy)} of them. "
-        f"{_compared(one)}"
+        f"{' '.join(_compared(one))}"
     )
     yield f"Memorised? {' '.join(_memorised(one)) or 'That could not be tested.'}"
+    if one.kept is not None:
+        yield (
+            f"Do the top ones count? A probe trained anew on the top {percent(one.kept.share)} of the neurons alone "
+            f"gets {percent(one.kept.top, 1)}, on random ones {percent(one.kept.random, 1)}, on the bottom ones "
+            f"{percent(one.kept.bottom, 1)}."
+        )
     yield f"Few suffice? {_minimal(one)}"
 
 
@@ -56,11 +66,15 @@ def _dropped(one: PropertyFindings) -> str:
     return f" {count(one.n_dropped, 'class', 'classes')} had too few and were left out." if one.n_dropped else ""
 
 
-def _compared(one: PropertyFindings) -> str:
-    return (
-        f"The same model with random weights allows {_score(one.random_weights)}; no model at all, but the commonest "
-        f"class of each word, {percent(one.word_majority, 1)}; always the commonest class {percent(one.majority, 1)}."
-    )
+def _compared(one: PropertyFindings) -> Iterator[str]:
+    if one.random_weights is not None:
+        yield f"The same model with random weights allows {_score(one.random_weights)}."
+    word = items_of(one.level)
+    yield f"Without a model, the commonest class of each {word} is right on {percent(one.word_majority, 1)}"
+    yield f"and always the commonest class on {percent(one.majority, 1)}:"
+    low, high = one.accuracy.low, one.accuracy.high
+    told = "more than" if low > one.word_majority else "less than" if high < one.word_majority else "about as much as"
+    yield f"the neurons tell {told} the {word} itself."
 
 
 def _memorised(one: PropertyFindings) -> Iterator[str]:

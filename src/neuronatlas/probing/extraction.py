@@ -66,7 +66,7 @@ def extract(
     offsets, a corpus without a single row, and neurons that are not finite; SiteError for a site the model lacks;
     LayoutMismatchError for neurons of another model or site.
 
-    Source: Durrani, Dalvi and Sajjad 2023 (JMLR 24), section 3, for one vector a word from its last sub-word.
+    Source: Durrani, Dalvi and Sajjad 2023 (JMLR 24), for one vector a word, that of its last sub-word.
 
     >>> from neuronatlas.models import load
     >>> from neuronatlas.probing.corpora import Sentence

@@ -24,6 +24,7 @@ from neuronatlas.probing.redundancy import Clusters, correlation_tree
 from neuronatlas.studies.salience import probing, selecting, summaries, using
 from neuronatlas.studies.salience.property import Property, Shared
 from neuronatlas.studies.salience.settings import SalienceSettings, described
+from neuronatlas.studies.settings import SettingsError
 
 __all__ = ["STAGES", "Stage", "build_salience_atlas"]
 
@@ -74,11 +75,12 @@ def build_salience_atlas(
     notes; `tables.SCHEMAS` has their columns. Arrays `probe-0`, `probe-1`, ...: the probes.
 
     Errors: CorpusError for corpora of different sentences or twice the same property; ExamplesError for a property of
-    fewer than two classes; SiteError, ActivationsError and AtlasError for what model, activations and folder lack.
+    fewer than two classes; SettingsError for layers, SiteError for a site that the model lacks; ActivationsError and
+    AtlasError for what activations and folder lack.
     """
     settings = settings or SalienceSettings()
     _check(corpora, settings)
-    model.site(settings.site)
+    _check_layers(model, settings)
     folder = Path(folder)
     about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
     plain = described(settings, corpora)
@@ -107,6 +109,13 @@ def _check(corpora: Sequence[Corpus], settings: SalienceSettings) -> None:
     for corpus in corpora:
         nothing = Activations.of(np.zeros((corpus.n_items, 1), dtype=np.float32))
         split(examples_of(nothing, corpus, settings.min_count), settings.shares, settings.seed)
+
+
+def _check_layers(model: Model, settings: SalienceSettings) -> None:
+    n_layers = model.layout(settings.site).n_layers
+    unknown = [layer for layer in settings.layers or () if not 0 <= layer < n_layers]
+    if unknown:
+        raise SettingsError(f"no layer {unknown[0]}: site {settings.site!r} has layers 0 to {n_layers - 1}")
 
 
 def _fill(atlas: Atlas, model: Model, corpora: Sequence[Corpus], settings: SalienceSettings, progress: bool) -> None:

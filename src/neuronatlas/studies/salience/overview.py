@@ -12,7 +12,17 @@ from neuronatlas.atlas import Atlas, AtlasError
 from neuronatlas.neurons import Neuron
 from neuronatlas.statistics import Interval
 
-__all__ = ["InTheModel", "PropertyFindings", "SalienceOverview", "TopNeuron", "is_salience", "salience_overview"]
+__all__ = [
+    "InTheModel",
+    "Kept",
+    "PropertyFindings",
+    "SalienceOverview",
+    "TopNeuron",
+    "is_salience",
+    "salience_overview",
+]
+
+_SHOWN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,16 @@ class TopNeuron:
     above: bool
     auc: float | None
     words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Accuracy of probes trained anew on a share of the neurons alone: top, random or bottom ones of the ranking."""
+
+    share: float
+    top: float
+    random: float
+    bottom: float
 
 
 @dataclass(frozen=True)
@@ -67,13 +87,14 @@ class PropertyFindings:
     accuracy: Interval
     majority: float
     word_majority: float
-    random_weights: Interval
+    random_weights: Interval | None
     control_accuracy: float | None
     selectivity: Interval | None
     by_type_accuracy: Interval | None
     unseen_accuracy: float | None
     n_unseen: int
     n_neurons: int
+    kept: Kept | None
     minimal_size: int
     minimal_accuracy: Interval
     delta: float
@@ -131,12 +152,23 @@ def _property(atlas: Atlas, row: Mapping[str, Any], n_top: int) -> PropertyFindi
             "by_type_accuracy": _interval(row, "by_type_accuracy", "by_type"),
             "minimal_accuracy": _interval(row, "minimal_accuracy", "minimal"),
             "n_neurons": int(layers["width"].sum()),
+            "kept": _kept(_of(atlas, "ablation", label)),
             "layers": dict(layers.select("layer", "n").iter_rows()),
             "layer_accuracy": dict(alone.select("layer", "accuracy").iter_rows()),
             "top": tuple(_top(one) for one in top.iter_rows(named=True)),
             "in_the_model": tuple(_in_the_model(_of(atlas, "interventions", label))),
         }
     )
+
+
+def _kept(table: pl.DataFrame) -> Kept | None:
+    """At the share nearest to a twentieth, of those that were tried for all three."""
+    anew = table.filter(pl.col("retrained"), method="lca", mode="keep")
+    shares = sorted(set(anew.filter(which="bottom")["share"]), key=lambda share: abs(share - _SHOWN_SHARE))
+    if not shares:
+        return None
+    scores = dict(anew.filter(share=shares[0]).select("which", "accuracy").iter_rows())
+    return Kept(shares[0], scores["top"], scores["random"], scores["bottom"])
 
 
 def _of(atlas: Atlas, table: str, label: str) -> pl.DataFrame:

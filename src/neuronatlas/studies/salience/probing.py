@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from neuronatlas.models import ModelError
 from neuronatlas.neurons import NeuronSet
 from neuronatlas.probing.controls import accuracy_by_exposure, baselines, selectivity
 from neuronatlas.probing.examples import ExamplesError, examples_of, split, split_by_words
@@ -123,9 +124,14 @@ def controlled(work: Property) -> Tables:
 
 
 def untrained(work: Property) -> Tables:
-    """The same probe on the same words in the same model without its training."""
+    """The same probe on the same words in the same model without its training, where it can be built without."""
     settings = work.settings
-    examples = examples_of(work.shared.untrained(), work.corpus, settings.min_count)
+    try:
+        acts = work.shared.untrained()
+    except ModelError as error:
+        note = {"label": work.label, "stage": "random weights", "note": str(error)}
+        return {"notes": frame("notes", [note])}
+    examples = examples_of(acts, work.corpus, settings.min_count)
     parts = loaded(split(examples, settings.shares, settings.seed))
     probe = refitted(work.probe, parts.train)
     return {"measures": named(work.label, {"random_weights": accuracy(probe, parts.test, seed=settings.seed)})}

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.examples import SHARES
+from neuronatlas.probing.manifest import DTYPES
 from neuronatlas.probing.pooling import POOLINGS, Pooling
 from neuronatlas.probing.rankings import RANKINGS
 from neuronatlas.probing.search import SCORES
@@ -80,6 +81,8 @@ class SalienceSettings:
             raise SettingsError(f"no search {self.search!r}: one of {', '.join(SEARCHES)} expected")
         if self.pooling is not None and self.pooling not in POOLINGS:
             raise SettingsError(f"no pooling {self.pooling!r}: one of {', '.join(POOLINGS)} expected")
+        if self.dtype not in DTYPES:
+            raise SettingsError(f"no dtype {self.dtype!r}: one of {', '.join(DTYPES)} expected")
         if "lca" not in self.methods:
             raise SettingsError(f"methods {', '.join(self.methods)}: lca, which the sets come from, must be among them")
 
