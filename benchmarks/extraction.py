@@ -26,7 +26,7 @@ from neuronatlas.probing.batching import batches, choose_way, padded
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.extraction import extract
 from neuronatlas.readers.corpora import read_corpus
-from neuronatlas.studies.labelled import corpus_of_specimen
+from neuronatlas.studies.specimen_corpus import corpus_of_specimen
 from shapes import SHAPES, TINY, Shape, random_module
 
 __all__ = ["BATCH_TOKENS", "ExtractionTiming", "random_bert", "text", "time_extraction"]

@@ -46,10 +46,10 @@ from neuronatlas.readers import FactFileError, read_facts
 from neuronatlas.readers.corpora import read_corpus
 from neuronatlas.specimen import specimen_facts, specimen_folder
 from neuronatlas.studies.knowledge_atlas import build_atlas
-from neuronatlas.studies.labelled import corpus_of_specimen
 from neuronatlas.studies.salience.building import build_salience_atlas
 from neuronatlas.studies.salience.settings import SalienceSettings
 from neuronatlas.studies.settings import LocateSettings, SettingsError
+from neuronatlas.studies.specimen_corpus import corpus_of_specimen
 
 __version__ = "0.1.0"
 

@@ -19,7 +19,7 @@ from scipy.stats import chi2
 
 from neuronatlas.neurons import Layout, LayoutMismatchError, NeuronSet
 from neuronatlas.probing.activations import Activations
-from neuronatlas.probing.labelled import Labelled
+from neuronatlas.probing.labelled_rows import Labelled
 from neuronatlas.probing.lca import entry_masses, lca_order, loss_gradient, top_neurons, union
 from neuronatlas.probing.ranking import RankingError
 from neuronatlas.probing.rankings import rank

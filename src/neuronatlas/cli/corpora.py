@@ -15,7 +15,7 @@ from neuronatlas.probing.rankings import RANKINGS
 from neuronatlas.readers import CORPUS_FORMATS, CorpusFileError, read_corpus
 from neuronatlas.readers.files import open_text
 from neuronatlas.readers.hub import HUB
-from neuronatlas.studies.labelled import N_SENTENCES, corpus_of_specimen
+from neuronatlas.studies.specimen_corpus import N_SENTENCES, corpus_of_specimen
 
 __all__ = [
     "ANY_LABEL",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuronatlas.probing.labelled import ByClass, ClassMoments, Labelled, Outcome, by_falling, class_moments
+from neuronatlas.probing.labelled_rows import ByClass, ClassMoments, Labelled, Outcome, by_falling, class_moments
 
 __all__ = ["mean_difference", "probeless"]
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 from tqdm.auto import tqdm
 
-from neuronatlas.probing.labelled import ClassMoments, Labelled, Outcome, by_falling, class_moments
+from neuronatlas.probing.labelled_rows import ClassMoments, Labelled, Outcome, by_falling, class_moments
 from neuronatlas.probing.ranking import Order, RankingError
 
 __all__ = ["PRIOR_ROWS", "gaussian", "information_alone"]

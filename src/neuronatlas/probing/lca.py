@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int
 
 from neuronatlas.neurons import Layout, NeuronSet
 from neuronatlas.probing.activations import Activations
-from neuronatlas.probing.labelled import ByClass, Labelled, Outcome
+from neuronatlas.probing.labelled_rows import ByClass, Labelled, Outcome
 from neuronatlas.probing.ranking import Order, RankingError
 
 __all__ = ["EntryMasses", "entry_masses", "lca", "lca_order", "loss_gradient", "top_neurons", "union"]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.differences import mean_difference, probeless
 from neuronatlas.probing.gaussian import gaussian
-from neuronatlas.probing.labelled import Labelled, Outcome
+from neuronatlas.probing.labelled_rows import Labelled, Outcome
 from neuronatlas.probing.lca import lca, top_neurons, union
 from neuronatlas.probing.ranking import Ranking, RankingError
 from neuronatlas.probing.thresholds import average_precision, iou

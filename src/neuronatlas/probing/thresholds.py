@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 from tqdm.auto import tqdm
 
-from neuronatlas.probing.labelled import ByClass, Labelled, Outcome, by_falling
+from neuronatlas.probing.labelled_rows import ByClass, Labelled, Outcome, by_falling
 
 __all__ = ["Hits", "average_precision", "average_precisions", "best_overlaps", "detection", "iou"]
 

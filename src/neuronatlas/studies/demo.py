@@ -9,8 +9,8 @@ from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.models.model import Model
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.readers.files import RelationFilter
-from neuronatlas.studies.labelled import corpus_of_specimen
 from neuronatlas.studies.salience.settings import SalienceSettings
+from neuronatlas.studies.specimen_corpus import corpus_of_specimen
 
 __all__ = [
     "DEMO_LABELS",

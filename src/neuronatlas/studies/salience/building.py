@@ -21,7 +21,7 @@ from neuronatlas.probing.examples import examples_of, split
 from neuronatlas.probing.extraction import extract
 from neuronatlas.probing.manifest import Lost, read_manifest
 from neuronatlas.probing.redundancy import Clusters, correlation_tree
-from neuronatlas.studies.salience import probing, selecting, summaries, using
+from neuronatlas.studies.salience import fitting, intervening, selecting, summaries
 from neuronatlas.studies.salience.property import Property, Shared
 from neuronatlas.studies.salience.settings import SalienceSettings, described
 from neuronatlas.studies.settings import SettingsError
@@ -42,16 +42,16 @@ class Stage:
 
 
 STAGES = (
-    Stage("probe", "fitting a probe", probing.probed),
-    Stage("controls", "controls", probing.controlled),
-    Stage("untrained", "random weights", probing.untrained),
+    Stage("probe", "fitting a probe", fitting.probed),
+    Stage("controls", "controls", fitting.controlled),
+    Stage("untrained", "random weights", fitting.untrained),
     Stage("rank", "ranking", selecting.ranked),
     Stage("ablate", "ablation", selecting.ablated),
     Stage("select", "minimal sets", selecting.selected),
     Stage("layers", "layers", selecting.layered),
     Stage("clusters", "redundancy", selecting.clustered),
-    Stage("intervene", "in the model", using.intervened),
-    Stage("describe", "describing", using.described),
+    Stage("intervene", "in the model", intervening.intervened),
+    Stage("describe", "describing", intervening.described),
 )
 """What is done for each property, in this order: later stages read what earlier ones stored."""
 

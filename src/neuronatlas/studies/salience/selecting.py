@@ -18,7 +18,7 @@ from neuronatlas.probing.scoring import Classifier, accuracy
 from neuronatlas.probing.selection import DisjointSets, disjoint_minimal_sets
 from neuronatlas.probing.voting import vote
 from neuronatlas.statistics import Interval
-from neuronatlas.studies.salience.probing import Tables, layer_rows
+from neuronatlas.studies.salience.fitting import Tables, layer_rows
 from neuronatlas.studies.salience.property import Property
 from neuronatlas.studies.salience.tables import addresses, bounds, frame, named
 

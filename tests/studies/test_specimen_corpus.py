@@ -6,7 +6,7 @@ import pytest
 
 from neuronatlas.probing.corpora import LABELLERS, CorpusError
 from neuronatlas.specimen.grammar import LABEL_KEYS, LANGUAGES, generate
-from neuronatlas.studies.labelled import corpus_of_specimen
+from neuronatlas.studies.specimen_corpus import corpus_of_specimen
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -12,7 +12,7 @@ from neuronatlas.neurons import NeuronError, NeuronSet
 from neuronatlas.probing.describe import Description, describe_many
 from neuronatlas.probing.interventions import PropertyEffects, property_effects
 from neuronatlas.probing.ranking import Ranking
-from neuronatlas.studies.salience.probing import Tables
+from neuronatlas.studies.salience.fitting import Tables
 from neuronatlas.studies.salience.property import Property
 from neuronatlas.studies.salience.tables import frame
 
