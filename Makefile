@@ -12,7 +12,8 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo   find the knowledge neurons of the model in the package, prove them, write an atlas and a report"
+	@echo "make demo   find the knowledge neurons of facts and the salient neurons of linguistic labels in the model in the"
+	@echo "            package, prove them, write an atlas and a report of each: neuronatlas-demo/facts, .../language"
 	@echo "make test   check style and types and run all tests"
 	@echo "make clean  remove $(VENV) and what tools leave behind"
 

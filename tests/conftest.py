@@ -1,4 +1,4 @@
-"""What all tests share: one thread, no network, and the folders of real data, models and golden numbers."""
+"""What all tests share: one thread, no network, the folders of real data, models and golden numbers, a real model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import hypothesis
 import pytest
 import torch
+
+from neuronatlas.models import Model, load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +38,15 @@ def models_dir() -> Path:
 def golden_dir() -> Path:
     """Numbers computed by public implementations, with their inputs."""
     return _folder("NEURONATLAS_GOLDEN", "golden")
+
+
+@pytest.fixture(scope="module")
+def stories(models_dir: Path) -> Model:
+    """A small model that was trained on children's stories."""
+    folder = models_dir / "stories260K"
+    if not folder.is_dir():
+        pytest.skip(f"no model stories260K in {models_dir}")
+    return load(folder)
 
 
 def _folder(variable: str, name: str) -> Path:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 import neuronatlas as na
 from neuronatlas import specimen
 from neuronatlas.cli import app
+from tests.handwritten import saved
 from tests.knowledge.planted import planted_facts, planted_model
 
 PROMPT = "word0 subject1 word1 [MASK]"
@@ -35,12 +36,12 @@ def document(*arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
-def complaint(result: Result) -> str:
-    """The line that says what is wrong; nothing else but notes on the work may be written."""
+def complaint(result: Result, notes: tuple[str, ...] = ("loading ", "locating ")) -> str:
+    """The line that says what is wrong; nothing else may be written but notes on the work, which begin like these."""
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
-    *notes, line = result.stderr.splitlines()
-    assert all(note.startswith(("loading ", "locating ")) for note in notes)
+    *before, line = result.stderr.splitlines()
+    assert all(note.startswith(notes) for note in before)
     assert line.startswith("error: ")
     return line
 
@@ -54,10 +55,7 @@ def write_facts(path: Path, facts: Iterable[na.Fact]) -> Path:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the model written by hand."""
-    model, target = planted_model(), tmp_path_factory.mktemp("model")
-    model.module.save_pretrained(target)
-    model.tokenizer.save_pretrained(target)
-    return target
+    return saved(planted_model(), tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")

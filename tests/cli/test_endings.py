@@ -17,6 +17,7 @@ import neuronatlas as na
 from neuronatlas import durable
 from neuronatlas.cli import atlases, inspecting
 from tests.cli.conftest import PROMPT, complaint, document, run, succeed, write_facts
+from tests.handwritten import saved
 from tests.knowledge.planted import FACTS, planted_facts, planted_model
 
 ROOT = Path(__file__).parents[2]
@@ -93,9 +94,8 @@ def test_bad_input_is_one_line_and_exit_code_1(
 def test_neurons_of_another_model_are_refused(folder: Path, facts: Path, atlas: Path, tmp_path: Path) -> None:
     model = planted_model()
     model.module.get_parameter("bert.encoder.layer.0.output.dense.bias").data[0] = 1.0
-    model.module.save_pretrained(tmp_path)
-    model.tokenizer.save_pretrained(tmp_path)
-    assert "digest is " in complaint(run("effects", tmp_path, facts, "--atlas", atlas))
+    other = saved(model, tmp_path)
+    assert "digest is " in complaint(run("effects", other, facts, "--atlas", atlas))
 
 
 def test_a_subject_of_two_facts_needs_a_number(folder: Path, tmp_path: Path) -> None:

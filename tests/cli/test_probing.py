@@ -1,4 +1,4 @@
-"""DRAFT, NEVER RUN. Meant for tests/cli/test_probing.py: extract, probe, rank and describe, and how they end."""
+"""The commands about labelled text do what the library does, and refuse bad input in one line that leaves nothing."""
 
 from __future__ import annotations
 
@@ -11,28 +11,17 @@ import pytest
 import neuronatlas as na
 from neuronatlas.cli import probing
 from neuronatlas.probing.rankings import RANKINGS
-from tests.cli.conftest import document, run, succeed
+from tests.cli.conftest import complaint, document, run, succeed
+from tests.handwritten import saved
 from tests.probing.planted_property import planted_corpus, planted_model
 
 COMMANDS = ("probe", "extract", "rank", "describe")
-
-
-def said(*arguments: object) -> str:
-    """The one line of a command that refuses its input."""
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (1, ""), result.output
-    *notes, line = result.stderr.splitlines()
-    assert all(note.startswith(("loading ", "reading ", "probing ", "extracting ")) for note in notes)
-    assert line.startswith("error: ")
-    return line
+NOTES = ("loading ", "reading ", "probing ", "extracting ")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made, target = planted_model(), tmp_path_factory.mktemp("property-model")
-    made.module.save_pretrained(target)
-    made.tokenizer.save_pretrained(target)
-    return target
+    return saved(planted_model(), tmp_path_factory.mktemp("property-model"))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +95,7 @@ def test_describe_says_the_same_of_a_model_and_of_its_activations(model: Path, a
 def test_bad_input_is_one_line_and_leaves_nothing(
     model: Path, text: Path, acts: Path, tmp_path: Path, arguments: Callable[..., tuple[object, ...]], line: str
 ) -> None:
-    assert line in said(*arguments(model, text, acts, tmp_path / "out"))
+    assert line in complaint(run(*arguments(model, text, acts, tmp_path / "out")), NOTES)
     assert not (tmp_path / "out").exists()
 
 

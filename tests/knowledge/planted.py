@@ -10,15 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, pre_tokenizers, processors
-from tokenizers.models import WordLevel
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 import neuronatlas as na
+from tests.handwritten import SPECIAL, blank_bert, word_tokenizer
 
 FACTS, FILLERS, WIDTH, NEURONS = 5, 4, 48, 30
 SUBJECT, MASK, FILLER, MOVED, ANSWER, JUNK = 0, 6, 7, 16, 24, 32
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [
     *SPECIAL,
     *(f"subject{i}" for i in range(FACTS)),
@@ -43,26 +40,14 @@ def planted_neurons(layout: na.Layout, fact: int) -> na.NeuronSet:
 
 def planted_model() -> na.Model:
     """The model with its tokenizer."""
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        intermediate_size=NEURONS,
-        hidden_act="relu",
-        max_position_embeddings=16,
-        tie_word_embeddings=False,
-    )
-    module: Any = BertForMaskedLM(config)
+    module = blank_bert(len(WORDS), width=WIDTH, neurons=NEURONS)
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
         _write_embeddings(module)
         _write_attention(module)
         for layer in (0, 1):
             _write_neurons(module, layer)
         _write_head(module)
-    return na.load((module, _tokenizer()))
+    return na.load((module, word_tokenizer(WORDS)))
 
 
 def _write_embeddings(module: Any) -> None:
@@ -105,15 +90,3 @@ def _write_head(module: Any) -> None:
     decoder = module.cls.predictions.decoder.weight
     for fact in range(FACTS):
         decoder[WORDS.index(f"answer{fact}"), ANSWER + fact] = 0.8
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {
-        name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)

@@ -1,26 +1,16 @@
 """The promises kept by a real pretrained model."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
-from neuronatlas.models import Model, capture, load, suppress
+from neuronatlas.models import Model, capture, suppress
 from neuronatlas.models.answers import query, read_answers
 from neuronatlas.models.gradients import Path as Integral
 from neuronatlas.models.gradients import path_gradients
 from neuronatlas.models.heads import answer_logits
 from neuronatlas.models.replay import FullReplay, Plain, Prompts
 from neuronatlas.neurons import Layout
-
-
-@pytest.fixture(scope="module")
-def stories(models_dir: Path) -> Model:
-    folder = models_dir / "stories260K"
-    if not folder.is_dir():
-        pytest.skip(f"no model stories260K in {models_dir}")
-    return load(folder)
 
 
 def test_its_neurons_are_found(stories: Model) -> None:

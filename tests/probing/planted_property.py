@@ -11,17 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, pre_tokenizers, processors
-from tokenizers.models import WordLevel
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 import neuronatlas as na
 from neuronatlas.probing.corpora import Corpus, Sentence
+from tests.handwritten import SPECIAL, blank_bert, word_tokenizer
 
 CLASSES, WORDS, TWINS = 2, 6, 7
 WIDTH, NEURONS = 32, 40
 CUE, MOVED, WRITTEN, JUNK = 0, 8, 16, 24
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCABULARY = [
     *SPECIAL,
     ".",
@@ -52,27 +49,15 @@ def idle(layout: na.Layout) -> na.NeuronSet:
     return layout.set(na.Neuron(1, unit) for unit in range(CLASSES, 2 * CLASSES))
 
 
-def planted_model() -> na.Model:
-    """The model with its tokenizer."""
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        intermediate_size=NEURONS,
-        hidden_act="relu",
-        max_position_embeddings=16,
-        tie_word_embeddings=False,
-    )
-    module: Any = BertForMaskedLM(config)
+def planted_model(blur: float = 0.0) -> na.Model:
+    """The model with its tokenizer; idle neurons may see a little of the word, so that no ranking is left a tie."""
+    module = blank_bert(len(VOCABULARY), width=WIDTH, neurons=NEURONS)
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.fill_(1.0 if name.endswith("LayerNorm.weight") else 0.0)
-        _write(module)
-    return na.load((module, _tokenizer()))
+        _write(module, blur)
+    return na.load((module, word_tokenizer(VOCABULARY)))
 
 
-def _write(module: Any) -> None:
+def _write(module: Any, blur: float) -> None:
     table = module.bert.embeddings.word_embeddings.weight
     for token, word in enumerate(VOCABULARY):
         # Every word is something, so that no embedding is normed from nothing; cues are also their class.
@@ -91,6 +76,8 @@ def _write(module: Any) -> None:
         lower.output.dense.weight[JUNK + 5, unit] = 0.01
         read = MOVED + unit % CLASSES if unit < CLASSES * TWINS else JUNK + unit % 4
         upper.intermediate.dense.weight[unit, read] = 1.0
+        if CLASSES <= unit < CLASSES * TWINS:
+            upper.intermediate.dense.weight[unit, JUNK + unit % 4] = blur
         written, much = (WRITTEN + unit, 1.0) if unit < CLASSES else (JUNK + 6, 0.01)
         upper.output.dense.weight[written, unit] = much
     module.cls.predictions.transform.dense.weight.copy_(torch.eye(WIDTH))
@@ -98,15 +85,3 @@ def _write(module: Any) -> None:
     for kind in range(CLASSES):
         for i in range(WORDS):
             decoder[VOCABULARY.index(f"word{kind}_{i}"), WRITTEN + kind] = 1.5
-
-
-def _tokenizer() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(WordLevel({word: index for index, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {
-        name: f"[{name[:-6].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    }
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)

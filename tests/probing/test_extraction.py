@@ -80,14 +80,6 @@ def specimen() -> Model:
 
 
 @pytest.fixture(scope="module")
-def stories(models_dir: Path) -> Model:
-    folder = models_dir / "stories260K"
-    if not folder.is_dir():
-        pytest.skip(f"no model stories260K in {models_dir}")
-    return load(folder)
-
-
-@pytest.fixture(scope="module")
 def corpus() -> Corpus:
     return corpus_of(TEXTS)
 

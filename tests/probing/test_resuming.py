@@ -12,24 +12,13 @@ from typing import Any
 import pytest
 
 from neuronatlas import durable
-from neuronatlas.models import Model, load
+from neuronatlas.models import Model
 from neuronatlas.probing.activations import ActivationsError
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.shards import open_activations
-from neuronatlas.specimen import specimen_folder
-from tests.probing.folders import Killed, contents, run, small_corpus
+from tests.probing.folders import Killed, contents, run
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load(specimen_folder())
-
-
-@pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return small_corpus()
 
 
 def test_equal_runs_give_equal_bytes(model: Model, corpus: Corpus, tmp_path: Path) -> None:

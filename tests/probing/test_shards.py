@@ -15,24 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from neuronatlas import durable
-from neuronatlas.models import Model, load
+from neuronatlas.models import Model
 from neuronatlas.probing import extraction
 from neuronatlas.probing.activations import ActivationsError
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.extraction import extract
 from neuronatlas.probing.shards import ShardFolder, Shards, open_activations
-from neuronatlas.specimen import specimen_folder
-from tests.probing.folders import Killed, contents, run, small_corpus
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load(specimen_folder())
-
-
-@pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return small_corpus()
+from tests.probing.folders import Killed, contents, run
 
 
 def test_a_folder_holds_what_memory_would(model: Model, corpus: Corpus, tmp_path: Path) -> None:

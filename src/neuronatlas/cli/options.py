@@ -20,6 +20,7 @@ __all__ = [
     "Gains",
     "Limit",
     "ModelName",
+    "Output",
     "Position",
     "Relations",
     "Revision",
@@ -50,6 +51,10 @@ FactsFile = Annotated[
     ),
 ]
 AtlasFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an atlas.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="DIR", help="Where the atlas and the report go; resumes what is there."),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else on the standard output.")
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.readers.files import PlacedFact, RelationFilter, TextFile
 from neuronatlas.readers.rows import gather
-from neuronatlas.readers.strict_json import StrictJSONError, parse_json
+from neuronatlas.readers.strict_json import read_objects, starts_with_object
 
 __all__ = ["looks_like_json_lines", "read_json_lines"]
 
@@ -17,11 +17,7 @@ _FIELDS = ("relation", "subject", "answer")
 
 def looks_like_json_lines(text: str) -> bool:
     """Tell whether the first line is an object with a field that facts have."""
-    try:
-        first = parse_json(text.lstrip().partition("\n")[0])
-    except StrictJSONError:
-        return False
-    return isinstance(first, dict) and not first.keys().isdisjoint((*_FIELDS, "prompt", "prompts"))
+    return starts_with_object(text, (*_FIELDS, "prompt", "prompts"))
 
 
 def read_json_lines(file: TextFile, wanted: RelationFilter, places: Sequence[str]) -> list[PlacedFact]:
@@ -33,12 +29,9 @@ def read_json_lines(file: TextFile, wanted: RelationFilter, places: Sequence[str
 
 
 def _lines(file: TextFile, wanted: RelationFilter, places: Sequence[str]) -> Iterator[PlacedFact]:
-    # Not splitlines(): a text may hold characters, such as U+2028, that end a line for Python but not for JSON.
-    for number, line in enumerate(file.text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, record in read_objects(file):
         where = f"line {number}"
-        record = _record(file, line, where)
+        _require_fields(file, record, where)
         prompts = _prompts(file, record, where)
         relation, subject, answer = (_trimmed(record.get(name)) for name in _FIELDS)
         with file.faults_at(where):
@@ -50,17 +43,10 @@ def _lines(file: TextFile, wanted: RelationFilter, places: Sequence[str]) -> Ite
             yield PlacedFact(fact, where, partial="prompt" in record)
 
 
-def _record(file: TextFile, line: str, where: str) -> dict[str, Any]:
-    try:
-        record = parse_json(line)
-    except StrictJSONError as fault:
-        raise file.error(f"the line is no JSON object ({fault})", where) from None
-    if not isinstance(record, dict):
-        raise file.error(f"the line holds {type(record).__name__} {record!r:.80}: an object expected", where)
+def _require_fields(file: TextFile, record: dict[str, Any], where: str) -> None:
     for name in ("relation", "answer"):
         if name not in record:
             raise file.error(f"there is no {name!r}: the object has {', '.join(map(repr, record)) or 'nothing'}", where)
-    return record
 
 
 def _prompts(file: TextFile, record: dict[str, Any], where: str) -> list[str]:

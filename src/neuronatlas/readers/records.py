@@ -12,7 +12,7 @@ from typing import Any
 
 from neuronatlas.readers.blocks import Block, labels_of, place, split_words
 from neuronatlas.readers.files import TextFile
-from neuronatlas.readers.strict_json import StrictJSONError, parse_json
+from neuronatlas.readers.strict_json import read_objects, starts_with_object
 
 __all__ = ["looks_like_records", "read_records", "record_block"]
 
@@ -23,26 +23,13 @@ Fault = Callable[[str, str], ValueError]
 
 def looks_like_records(text: str) -> bool:
     """Tell whether the first line is an object with words or a text."""
-    try:
-        first = parse_json(text.lstrip().partition("\n")[0])
-    except StrictJSONError:
-        return False
-    return isinstance(first, dict) and not first.keys().isdisjoint((*WORD_FIELDS, *TEXT_FIELDS))
+    return starts_with_object(text, (*WORD_FIELDS, *TEXT_FIELDS))
 
 
 def read_records(file: TextFile) -> Iterator[Block]:
     """Read JSON lines; an error names the line of a broken one."""
-    for number, line in file.lines():
-        if not line.strip():
-            continue
-        where = f"line {number}"
-        try:
-            record = parse_json(line)
-        except StrictJSONError as fault:
-            raise file.error(f"the line is no JSON object ({fault})", where) from None
-        if not isinstance(record, dict):
-            raise file.error(f"the line holds {type(record).__name__} {record!r:.80}: an object expected", where)
-        yield record_block(record, file.source(number), where, file.error)
+    for number, record in read_objects(file):
+        yield record_block(record, file.source(number), f"line {number}", file.error)
 
 
 def record_block(record: Mapping[str, Any], source: str, where: str, fault: Fault) -> Block:

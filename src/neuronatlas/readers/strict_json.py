@@ -1,11 +1,14 @@
-"""JSON in which nothing is lost: a key that stands twice in an object is a fault."""
+"""JSON in which nothing is lost, whole or an object a line: a key that stands twice in an object is a fault."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterator
 from typing import Any
 
-__all__ = ["StrictJSONError", "parse_json"]
+from neuronatlas.readers.files import TextFile
+
+__all__ = ["StrictJSONError", "parse_json", "read_objects", "starts_with_object"]
 
 
 class StrictJSONError(ValueError):
@@ -33,6 +36,39 @@ def parse_json(text: str) -> Any:
         raise
     except ValueError as error:  # a number of thousands of digits
         raise StrictJSONError(str(error)) from None
+
+
+def read_objects(file: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    r"""Read the object of each line that is not blank, with the line's number; an error names the line of another.
+
+    >>> from pathlib import Path
+    >>> list(read_objects(TextFile(Path("a.jsonl"), ".jsonl", '{"text": "Anna sleeps."}\n\n{}\n')))
+    [(1, {'text': 'Anna sleeps.'}), (3, {})]
+    """
+    for number, line in file.lines():
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        try:
+            found = parse_json(line)
+        except StrictJSONError as fault:
+            raise file.error(f"the line is no JSON object ({fault})", where) from None
+        if not isinstance(found, dict):
+            raise file.error(f"the line holds {type(found).__name__} {found!r:.80}: an object expected", where)
+        yield number, found
+
+
+def starts_with_object(text: str, keys: Collection[str]) -> bool:
+    """Tell whether the first line is an object with one of these keys.
+
+    >>> starts_with_object('{"text": "Anna sleeps."}', ["text", "sentence"]), starts_with_object("Anna", ["text"])
+    (True, False)
+    """
+    try:
+        first = parse_json(text.lstrip().partition("\n")[0])
+    except StrictJSONError:
+        return False
+    return isinstance(first, dict) and not first.keys().isdisjoint(keys)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import polars as pl
 
 from neuronatlas.probing.ablation import Ablation, ablation_curve, ablations
 from neuronatlas.probing.agreement import agreements
-from neuronatlas.probing.examples import Examples
 from neuronatlas.probing.layers import accuracy_of_layers, accuracy_up_to_layers
 from neuronatlas.probing.ranking import Ranking
 from neuronatlas.probing.rankings import VOTERS, rank
 from neuronatlas.probing.redundancy import RedundancyError
-from neuronatlas.probing.scoring import Classifier, accuracy
+from neuronatlas.probing.scoring import accuracy
 from neuronatlas.probing.selection import DisjointSets, disjoint_minimal_sets
 from neuronatlas.probing.voting import vote
 from neuronatlas.statistics import Interval
@@ -76,7 +75,7 @@ def ablated(work: Property) -> Tables:
             parts.train,
             parts.test,
             ranking,
-            _plan(work, first=method == "lca"),
+            _plan(work, main=method == "lca"),
             probe=work.probe,
             seed=settings.seed,
             progress=False,
@@ -86,12 +85,12 @@ def ablated(work: Property) -> Tables:
     return {"ablation": pl.concat(curves)}
 
 
-def _plan(work: Property, *, first: bool) -> list[Ablation]:
-    """All that costs no fit; and fits on the top neurons of each ranking, on random and bottom ones for the first."""
+def _plan(work: Property, *, main: bool) -> list[Ablation]:
+    """All that costs no fit; and fits on the top neurons of a ranking, and for the main one on others too."""
     shares = work.settings.ablated
     small = [share for share in shares if share <= RETRAINED_UP_TO] or [min(shares)]
     plan = [*ablations(modes=("keep", "drop"), shares=shares)]
-    plan += ablations(("top", "bottom", "random") if first else ("top",), shares=small, retrained=(True,))
+    plan += ablations(("top", "bottom", "random") if main else ("top",), shares=small, retrained=(True,))
     return plan
 
 
@@ -101,7 +100,6 @@ def selected(work: Property) -> Tables:
     found = disjoint_minimal_sets(
         parts.train,
         parts.dev,
-        ranker=_by_lca,
         delta=settings.delta,
         most=settings.most_sets,
         probe=work.probe,
@@ -132,10 +130,6 @@ def selected(work: Property) -> Tables:
         "disjoint": frame("disjoint", list(_disjoint(work, found))),
         "layers": frame("layers", list(layer_rows(work, None, first.neurons))),
     }
-
-
-def _by_lca(train: Examples, probe: Classifier) -> Ranking:
-    return rank(train.acts, train.labels, method="lca", probe=probe, progress=False)
 
 
 def _disjoint(work: Property, found: DisjointSets) -> Iterator[dict[str, Any]]:

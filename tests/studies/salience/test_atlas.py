@@ -19,19 +19,8 @@ from neuronatlas.probing.rankings import rank
 from neuronatlas.probing.scoring import accuracy
 from neuronatlas.studies.salience.building import build_salience_atlas
 from neuronatlas.studies.salience.tables import SCHEMAS
-from tests.probing.planted_property import CLASSES, TWINS, planted_model
-from tests.studies.labelled_text import FAST, of_sentences, two_properties, without_sense
-
-
-@pytest.fixture(scope="module")
-def model() -> na.Model:
-    return planted_model()
-
-
-@pytest.fixture(scope="module")
-def atlas(model: na.Model, tmp_path_factory: pytest.TempPathFactory) -> na.Atlas:
-    folder = tmp_path_factory.mktemp("salience") / "planted"
-    return build_salience_atlas(model, two_properties(), folder, FAST, progress=False)
+from tests.probing.planted_property import CLASSES, TWINS
+from tests.studies.salience.labelled_text import FAST, of_sentences, two_properties, without_sense
 
 
 def row(atlas: na.Atlas, label: str = "planted") -> dict[str, Any]:

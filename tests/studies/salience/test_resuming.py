@@ -16,21 +16,10 @@ from neuronatlas.studies.salience import building
 from neuronatlas.studies.salience.building import STAGES, Stage, build_salience_atlas
 from neuronatlas.studies.salience.property import Property
 from neuronatlas.studies.salience.settings import SalienceSettings
-from tests.probing.planted_property import planted_corpus, planted_model
-from tests.studies.labelled_text import FAST, of_sentences, two_properties
+from tests.probing.planted_property import planted_corpus
+from tests.studies.salience.labelled_text import FAST, of_sentences, two_properties
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model() -> na.Model:
-    return planted_model()
-
-
-@pytest.fixture(scope="module")
-def atlas(model: na.Model, tmp_path_factory: pytest.TempPathFactory) -> na.Atlas:
-    folder = tmp_path_factory.mktemp("salience") / "planted"
-    return build_salience_atlas(model, two_properties(), folder, FAST, progress=False)
+ROOT = Path(__file__).parents[3]
 
 
 def bytes_of(atlas: na.Atlas) -> dict[str, bytes]:
@@ -38,7 +27,7 @@ def bytes_of(atlas: na.Atlas) -> dict[str, bytes]:
 
 
 def test_a_run_killed_at_random_moments_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.studies.salience_killing", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.studies.salience.killing", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.startswith("6 kills")
     expected = bytes_of(na.Atlas.open(tmp_path / "undisturbed"))
