@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import Float64
+from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet, LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -17,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from neuronatlas.neurons import Layout
 from neuronatlas.probing.activations import CHUNK_ROWS, Activations
 from neuronatlas.probing.probe import ElasticNetProbe, ElasticNetRegressor, ProbeError, path
+from neuronatlas.probing.solver import Penalty
 
 Values = Float64[np.ndarray, "row column"]
 
@@ -195,3 +198,25 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         ElasticNetProbe(l1=-1).fit([[0.0], [1.0]], [0, 1])
     with pytest.raises(ProbeError, match="tol 0"):
         ElasticNetProbe(tol=0).fit([[0.0], [1.0]], [0, 1])
+
+
+def test_without_an_l2_single_precision_is_solved_to_the_gap_as_well() -> None:
+    values, codes = problem(400, 60, 20)
+    probe = ElasticNetProbe(1e-3, 0.0).fit(values.astype(np.float32), codes)
+    assert probe.gap_ <= 1e-6
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.0, 0.0, 0.5, -0.3, 1.2, 2.0]), min_size=3, max_size=7),
+    l1=st.sampled_from([0.0, 0.01, 0.3]),
+    l2=st.sampled_from([0.0, 0.02, 0.5]),
+)
+def test_weights_are_evened_to_the_cheapest_that_give_the_same_probabilities(
+    weights: list[float], l1: float, l2: float
+) -> None:
+    penalty, column = Penalty(l1, l2), torch.tensor(weights, dtype=torch.float64)[:, None]
+    found = penalty.evened(column)
+    shift = (column - found)[:, 0]
+    assert torch.allclose(shift, shift[:1].expand(len(shift)))
+    best = minimize_scalar(lambda c: penalty.value(column - c), bounds=(-3, 3), options={"xatol": 1e-9})
+    assert penalty.value(found) <= best.fun + 1e-9

@@ -5,22 +5,37 @@ Products over rows are summed chunk by chunk, chunks of one fixed size, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from neuronatlas.probing.activations import CHUNK_ROWS, Activations
 
-__all__ = ["Columns", "Held", "ProbeError", "Rows", "Streamed", "columns_of", "gradient", "moments", "scores"]
+__all__ = [
+    "Columns",
+    "Held",
+    "ProbeError",
+    "Rows",
+    "Streamed",
+    "columns_of",
+    "gradient",
+    "moments",
+    "products",
+    "scores",
+]
 
 Block = Float[Tensor, "row column"]
 Weights = Float[Tensor, "output column"]
 Scores = Float[Tensor, "row output"]
+
+
+_FEW = 0.3
+"""Share of the columns below which a product gathers those that it needs."""
 
 
 class ProbeError(ValueError):
@@ -31,7 +46,7 @@ class ProbeError(ValueError):
 class Rows:
     """Rows of numbers as they were given: activations, or an array, which keeps its precision."""
 
-    source: Activations | Float64[np.ndarray, "row column"]
+    source: Activations | Float[np.ndarray, "row column"]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,6 +79,10 @@ class Columns(Protocol):
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of products."""
+
     def chunks(self) -> Iterator[tuple[slice, Block]]:
         """All rows in order, chunk by chunk."""
 
@@ -78,6 +97,11 @@ class Held:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.values.shape[0], self.values.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the values."""
+        return self.values.dtype
 
     def chunks(self) -> Iterator[tuple[slice, Block]]:
         """Views of the rows."""
@@ -107,14 +131,34 @@ class Streamed:
             standard = (block - self.mean) / self.scale
             yield rows, torch.from_numpy(standard).to(self.device, self.dtype)
 
-    def held(self, places: Int[np.ndarray, " place"] | None = None) -> Held:
-        """All columns, or some, brought into memory."""
-        mean, scale = (self.mean, self.scale) if places is None else (self.mean[places], self.scale[places])
-        values = torch.empty(len(self.rows), len(mean), dtype=self.dtype, device=self.device)
-        for rows, block in self.rows.chunks():
-            standard = ((block if places is None else block[:, places]) - mean) / scale
-            values[rows] = torch.from_numpy(standard).to(self.device, self.dtype)
+    def held(self) -> Held:
+        """All columns brought into memory."""
+        values = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        for rows, block in self.chunks():
+            values[rows] = block
         return Held(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Doubled:
+    """The same columns, with products in double precision."""
+
+    columns: Held | Streamed
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.columns.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Double precision."""
+        return torch.float64
+
+    def chunks(self) -> Iterator[tuple[slice, Block]]:
+        """The rows as they are, in double precision."""
+        for rows, block in self.columns.chunks():
+            yield rows, block.double()
 
 
 def columns_of(
@@ -133,11 +177,25 @@ def columns_of(
 
 def scores(columns: Columns, weights: Weights) -> Scores:
     """Product of all rows with weights."""
-    out = weights.new_empty(columns.shape[0], len(weights))
-    turned = weights.T.contiguous()
-    for rows, block in columns.chunks():
-        torch.mm(block, turned, out=out[rows])
-    return out
+    return products(columns, [weights])[0]
+
+
+def products(columns: Columns, several: Sequence[Weights]) -> list[Scores]:
+    """Products of all rows with several weights, in one pass; columns in which all weights are 0 cost nothing."""
+    used = [torch.nonzero((weights != 0).any(0))[:, 0] for weights in several]
+    # Gathering columns is slower than multiplying with all once they are many.
+    few = [len(places) < _FEW * columns.shape[1] for places in used]
+    turned = [
+        (weights[:, places] if some else weights).T.contiguous()
+        for weights, places, some in zip(several, used, few, strict=True)
+    ]
+    found = [weights.new_zeros(columns.shape[0], len(weights)) for weights in several]
+    if any(map(len, used)):
+        for rows, block in columns.chunks():
+            for out, places, weights, some in zip(found, used, turned, few, strict=True):
+                if len(places):
+                    torch.mm(block.index_select(1, places) if some else block, weights, out=out[rows])
+    return found
 
 
 def gradient(columns: Columns, residual: Scores) -> Float[Tensor, "output column"]:

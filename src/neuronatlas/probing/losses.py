@@ -6,6 +6,7 @@ of the second), or a single number to be predicted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,8 +21,7 @@ Bias = Float[Tensor, " output"]
 
 _BIAS_STEPS = 50
 _HALVINGS = 30
-_SHORT = 0.2
-"""Steps up to which four terms of the exponential are exact to a ten-thousandth of what is measured."""
+_LEAST, _EVEN = 1e-6, 1e-2
 
 
 class Loss(Protocol):
@@ -31,20 +31,33 @@ class Loss(Protocol):
     def targets(self) -> Scores:
         """What the residual is 0 at, in float64."""
 
+    @property
+    def relative(self) -> bool:
+        """Whether it is the same when one number is added to all scores of a row."""
+
     def value(self, scores: Scores) -> float:
         """The mean loss."""
 
     def means(self, scores: Scores) -> Scores:
         """What the model predicts, such as probabilities: the residual is this less the targets."""
 
-    def curvature(self, means: Scores) -> Scores:
-        """Second derivative of a row's loss by each of its scores, at its means."""
+    def value_and_means(self, scores: Scores) -> tuple[float, Scores]:
+        """Both at once, the value summed in float64."""
 
-    def divergence(self, means: Scores, step: Scores) -> float:
-        """How far the mean loss after a step lies above its tangent: exact where a difference would cancel."""
+    def curvature(self, means: Scores) -> Scores:
+        """How strongly a row's loss bends with each of its scores, on the way that a step will take it."""
+
+    def bend(self, means: Scores, steps: Sequence[Scores]) -> Float[Tensor, "step step"]:
+        """Second derivatives along steps of the scores, summed over rows, on the CPU."""
+
+    def part(self, rows: slice) -> Loss:
+        """The loss of some rows alone."""
 
     def conjugate(self, residual: Scores) -> float:
         """The mean conjugate of the loss at a residual: what the dual loses beside the penalty."""
+
+    def bias_step(self, means: Scores) -> Bias:
+        """Newton's step of the bias at some means, in float64."""
 
     def best_bias(self, scores: Scores, bias: Bias) -> Bias:
         """The bias that minimises the loss of scores to which it is added, from a first guess."""
@@ -65,6 +78,11 @@ class CrossEntropy:
             return cls(codes, 2, (codes == 1).double()[:, None])
         return cls(codes, n_classes, torch.nn.functional.one_hot(codes, n_classes).double())
 
+    @property
+    def relative(self) -> bool:
+        """With one score a class."""
+        return self.n_classes > 2
+
     def value(self, scores: Scores) -> float:
         """Mean cross entropy, in nats."""
         logits = self._logits(scores.double())
@@ -74,20 +92,39 @@ class CrossEntropy:
         """Probabilities."""
         return torch.sigmoid(scores) if self.n_classes == 2 else torch.softmax(scores, 1)
 
-    def curvature(self, means: Scores) -> Scores:
-        """Variance of a class, p (1 - p): how classes depend on each other is left out."""
-        return means * (1 - means)
+    def value_and_means(self, scores: Scores) -> tuple[float, Scores]:
+        """Mean cross entropy and probabilities."""
+        logits = self._logits(scores)
+        highest = logits.amax(1, keepdim=True)
+        right = logits.gather(1, self.codes[:, None])
+        odds = (logits - highest).exp_()
+        total = odds.sum(1, keepdim=True)
+        value = float((total.log() + highest - right).mean(dtype=torch.float64))
+        shares = odds.div_(total)
+        return value, shares[:, 1:] if self.n_classes == 2 else shares
 
-    def divergence(self, means: Scores, step: Scores) -> float:
-        """Log of the mean over classes of exp(step), the step's own mean taken off; a series where it is short."""
-        shares = torch.cat([1 - means, means], 1) if self.n_classes == 2 else means
-        moved = self._logits(step)
-        moved = moved - (shares * moved).sum(1, keepdim=True)
-        if float(moved.abs().max()) > _SHORT:
-            moved = moved.double()
-            return float(torch.log1p((shares * (torch.expm1(moved) - moved)).sum(1)).mean())
-        rise = (shares * moved.square() * (0.5 + moved * (1 / 6 + moved / 24))).sum(1)
-        return float((rise * (1 - rise / 2)).mean(dtype=torch.float64))
+    def curvature(self, means: Scores) -> Scores:
+        """Variance of a class, p (1 - p); where a class is misjudged, |p - 1/2| / |log odds|.
+
+        The latter is the mean second derivative between a score and its negative, Jaakkola and Jordan's bound: a
+        misjudged row will be moved across 0, where the loss bends more. How classes depend on each other is left out.
+        """
+        variance = means * (1 - means)
+        misjudged = (means > 0.5) != (self.targets > 0.5)
+        shares = means.clamp(_LEAST, 1 - _LEAST)
+        odds = torch.log(shares / (1 - shares)).abs()
+        bound = torch.where(odds > _EVEN, (shares - 0.5).abs() / odds, 0.25)
+        return torch.where(misjudged, bound, variance)
+
+    def bend(self, means: Scores, steps: Sequence[Scores]) -> Float[Tensor, "step step"]:
+        """Covariances of the steps under a row's probabilities, summed over rows."""
+        weighted = [means * step for step in steps]
+        middles = torch.stack([step.sum(1) for step in weighted])
+        return _products(weighted, steps) - (middles.double() @ middles.double().T).cpu()
+
+    def part(self, rows: slice) -> CrossEntropy:
+        """The loss of some rows alone."""
+        return CrossEntropy(self.codes[rows], self.n_classes, self.targets[rows])
 
     def conjugate(self, residual: Scores) -> float:
         """Negative entropy of targets plus residual, which are probabilities."""
@@ -95,6 +132,18 @@ class CrossEntropy:
         if self.n_classes == 2:
             shares = torch.cat([1 - shares, shares], 1)
         return float(torch.special.xlogy(shares, shares).sum(1).mean())
+
+    def bias_step(self, means: Scores) -> Bias:
+        """By the covariance of the classes' probabilities; of many classes the step of mean 0."""
+        middle = means.mean(0, dtype=torch.float64)
+        slope = middle - self.targets.mean(0)
+        if self.n_classes == 2:
+            return -slope / (means * (1 - means)).mean(0, dtype=torch.float64).clamp(min=1e-300)
+        hessian = torch.diag(middle) - (means.T @ means).double() / len(means)
+        # Adding the same to all biases changes nothing: that direction is closed by the matrix of ones.
+        closed = hessian + 1.0 / len(hessian) + 1e-13 * torch.eye(len(hessian)).to(hessian)
+        step: Bias = -torch.linalg.solve(closed, slope)
+        return step - step.mean()
 
     def best_bias(self, scores: Scores, bias: Bias) -> Bias:
         """Newton's method with step halving, in float64; of many classes the one of mean 0."""
@@ -106,10 +155,9 @@ class CrossEntropy:
         least = loss(bias)
         for _ in range(_BIAS_STEPS):
             means = self.means(scores + bias)
-            slope = means.mean(0) - wanted
-            if float(slope.abs().max()) < 1e-15:
+            if float((means.mean(0) - wanted).abs().max()) < 1e-15:
                 break
-            step = -self._solve(means, slope)
+            step = self.bias_step(means)
             found, size = loss(bias + step), 1.0
             while found > least and size > 2.0**-_HALVINGS:
                 size /= 2
@@ -120,15 +168,6 @@ class CrossEntropy:
             if done:
                 break
         return bias if self.n_classes == 2 else bias - bias.mean()
-
-    def _solve(self, means: Scores, slope: Bias) -> Bias:
-        if self.n_classes == 2:
-            return slope / self.curvature(means).mean(0).clamp(min=1e-300)
-        hessian = torch.diag(means.mean(0)) - means.T @ means / len(means)
-        # Adding the same to all biases changes nothing: that direction is closed by the matrix of ones.
-        closed = hessian + 1.0 / len(hessian) + 1e-13 * torch.eye(len(hessian)).to(hessian)
-        step: Bias = torch.linalg.solve(closed, slope)
-        return step
 
     def _logits(self, scores: Scores) -> Scores:
         return torch.cat([torch.zeros_like(scores), scores], 1) if self.n_classes == 2 else scores
@@ -145,6 +184,11 @@ class SquaredError:
         """The loss of rows with numbers."""
         return cls(numbers.double()[:, None])
 
+    @property
+    def relative(self) -> bool:
+        """Never."""
+        return False
+
     def value(self, scores: Scores) -> float:
         """Half the mean squared error."""
         return float(((scores.double() - self.targets) ** 2).mean() / 2)
@@ -153,18 +197,37 @@ class SquaredError:
         """The scores themselves."""
         return scores
 
+    def value_and_means(self, scores: Scores) -> tuple[float, Scores]:
+        """Half the mean squared error, and the scores."""
+        return self.value(scores), scores
+
     def curvature(self, means: Scores) -> Scores:
         """1 everywhere."""
         return torch.ones_like(means)
 
-    def divergence(self, means: Scores, step: Scores) -> float:
-        """Half the mean squared step."""
-        return float((step.double() ** 2).mean() / 2)
+    def bend(self, means: Scores, steps: Sequence[Scores]) -> Float[Tensor, "step step"]:
+        """Products of the steps."""
+        return _products(steps, steps)
+
+    def part(self, rows: slice) -> SquaredError:
+        """The loss of some rows alone."""
+        return SquaredError(self.targets[rows])
 
     def conjugate(self, residual: Scores) -> float:
         """Half the mean square of the residual, and its product with the targets."""
         return float((residual**2 / 2 + residual * self.targets).mean())
 
+    def bias_step(self, means: Scores) -> Bias:
+        """The mean of what is left."""
+        return self.targets.mean(0) - means.mean(0, dtype=torch.float64)
+
     def best_bias(self, scores: Scores, bias: Bias) -> Bias:
         """The mean of what is left."""
         return (self.targets - scores.double()).mean(0)
+
+
+def _products(some: Sequence[Scores], others: Sequence[Scores]) -> Float[Tensor, "some other"]:
+    """Sums of the products of each with each."""
+    return torch.tensor(
+        [[float(torch.dot(a.reshape(-1), b.reshape(-1))) for b in others] for a in some], dtype=torch.float64
+    )

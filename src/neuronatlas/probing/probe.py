@@ -41,6 +41,8 @@ MEMORY_LIMIT = 4 * 2**30
 _EXACT_BYTES = 2**25
 """Arrays of float64 up to this size are fitted in float64."""
 
+_PRECISIONS = [np.float64, np.float32]
+
 _ARRAYS = ("coef_", "intercept_", "mean_", "scale_", "columns_")
 
 Inputs = Activations | ArrayLike
@@ -149,7 +151,7 @@ class _ElasticNet(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
                 delattr(self, name)
         if not isinstance(values, Activations):
             exact = np.asarray(values).dtype != np.float32
-            array, labels = validate_data(self, values, labels, dtype=np.float64, y_numeric=False, multi_output=False)
+            array, labels = validate_data(self, values, labels, dtype=_PRECISIONS, y_numeric=False, multi_output=False)
             return Rows(array), labels, exact
         acts, labels = values.align(labels)
         if not len(acts):
@@ -170,7 +172,7 @@ class _ElasticNet(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _known(self, values: Inputs) -> Rows:
         if not isinstance(values, Activations):
-            return Rows(validate_data(self, values, dtype=np.float64, reset=False))
+            return Rows(validate_data(self, values, dtype=_PRECISIONS, reset=False))
         if values.shape[1] != self.n_features_in_:
             raise ProbeError(f"activations of {values.shape[1]} neurons for a probe of {self.n_features_in_}")
         if hasattr(self, "layout_"):
