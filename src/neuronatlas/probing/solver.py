@@ -162,15 +162,14 @@ def solve(
 def _descended(descent: _Descent, tol: float, max_iter: int, watch: Watch | None) -> Solution:
     """Step until the gap is small enough, there have been too many steps, or rounding is all that is left."""
     while True:
-        ended = descent.iterations >= max_iter or descent.stuck >= _GIVE_UP
-        if ended or descent.done(tol):
+        ended, gap = descent.iterations >= max_iter or descent.stuck >= _GIVE_UP, descent.gap()
+        now = Certificate(descent.objective, gap, descent.slopes)
+        if ended or gap <= tol:
             now = descent.certified()
-            if watch is not None:
-                watch(now.gap, now)
-            if ended or now.gap <= tol:
-                return Solution(descent.point.weights, descent.point.bias, now, descent.iterations)
-        elif watch is not None:
-            watch(float("nan"), Certificate(descent.objective, float("nan"), descent.slopes))
+        if watch is not None:
+            watch(now.gap, now)
+        if ended or now.gap <= tol:
+            return Solution(descent.point.weights, descent.point.bias, now, descent.iterations)
         descent.step()
 
 
@@ -226,10 +225,10 @@ class _Descent:
         self.slopes = gradient(self.columns, residual)
         self.objective = value + self.penalty.value(self.point.weights)
 
-    def done(self, tol: float) -> bool:
-        """Whether the gap is at most `tol`, as far as can be seen without another pass over the rows."""
+    def gap(self) -> float:
+        """The duality gap, as far as can be seen without another pass over the rows."""
         residual = self.means.double() - self.loss.targets
-        return self.objective - _dual(self.loss, self.penalty, self.point.weights, residual, self.slopes) <= tol
+        return self.objective - _dual(self.loss, self.penalty, self.point.weights, residual, self.slopes)
 
     def certified(self) -> Certificate:
         """Take scores, bias and certificate anew, with no rounding gathered on the way."""
