@@ -21,7 +21,7 @@ from neuronatlas.models.answers import Query, place_tokens, query
 from neuronatlas.readers import FactFileWarning
 from shapes import TINY, random_model, random_queries
 
-__all__ = ["SUBJECTS", "Choice", "MissingSubjectError", "Subject", "tiny"]
+__all__ = ["SUBJECTS", "Choice", "MissingSubjectError", "Subject", "shared_folder", "tiny"]
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 # Every third of ParaRel's relations, in the order of their numbers.
@@ -54,7 +54,7 @@ class Choice:
     decides: bool = True
 
 
-def _folder(variable: str, name: str) -> Path:
+def shared_folder(variable: str, name: str) -> Path:
     folder = Path(os.environ.get(variable, _SHARED / name))
     if not folder.is_dir():
         raise MissingSubjectError(f"no folder {folder} (set {variable})")
@@ -63,7 +63,7 @@ def _folder(variable: str, name: str) -> Path:
 
 def golden(count: int) -> Subject:
     """The small random BERT on which the official code's scores are known."""
-    folder = _folder("NEURONATLAS_GOLDEN", "golden") / "knowledge-neurons"
+    folder = shared_folder("NEURONATLAS_GOLDEN", "golden") / "knowledge-neurons"
     tokenizer = BertTokenizer(str(folder / "vocab.txt"), do_lower_case=False)
     model = na.load((BertForMaskedLM.from_pretrained(folder, dtype=torch.float64), tokenizer))
     asked = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
@@ -73,9 +73,9 @@ def golden(count: int) -> Subject:
 
 def pararel(name: str, count: int) -> Subject:
     """A model trained on ParaRel, asked prompts of some of its relations."""
-    folder = _folder("NEURONATLAS_MODELS", "models") / name
+    folder = shared_folder("NEURONATLAS_MODELS", "models") / name
     model = na.load(folder, dtype="float64")
-    data = _folder("NEURONATLAS_DATA", "data") / "pararel"
+    data = shared_folder("NEURONATLAS_DATA", "data") / "pararel"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FactFileWarning)
         facts = na.read_facts(data / "data_all_allbags.json.gz", relations=_RELATIONS)
