@@ -147,9 +147,9 @@ def as_markdown(races: Sequence[Race]) -> str:
         wanted += _targets(one)
     verdicts = [(t.name, f"{t.wanted:.0f}", f"{t.found:.1f}", t.verdict) for t in wanted]
     parts = [
-        f"{machine()}. Each fit once, in a process of its own, float32. The gap bounds how far the objective is from "
-        "its least. Saga has as many epochs as hold in ten times our time to a gap of a thousandth. Standardising counts "
-        "for the fit here alone.",
+        f"{machine()}. Each fit once, in a process of its own, float32. "
+        "The gap bounds how far the objective is from its least. Saga has as many epochs as hold in ten times our time "
+        "to a gap of a thousandth. Standardising counts for the fit here alone.",
         table(head, rows),
         "Times faster: the other's seconds, over ours until our objective was at most the one that it ended with.",
         table(("target", "wanted", "found", ""), verdicts),
