@@ -126,10 +126,13 @@ class Streamed:
         return self.rows.shape
 
     def chunks(self) -> Iterator[tuple[slice, Block]]:
-        """The rows, standardised in float64."""
+        """The rows, standardised in the precision of the products."""
+        kind = np.float64 if self.dtype == torch.float64 else np.float32
+        mean, steep = self.mean.astype(kind), (1 / self.scale).astype(kind)
         for rows, block in self.rows.chunks():
-            standard = (block - self.mean) / self.scale
-            yield rows, torch.from_numpy(standard).to(self.device, self.dtype)
+            standard = np.subtract(block, mean, dtype=kind)
+            standard *= steep
+            yield rows, torch.from_numpy(standard).to(self.device)
 
     def held(self) -> Held:
         """All columns brought into memory."""
@@ -221,10 +224,14 @@ def moments(rows: Rows) -> tuple[Float64[np.ndarray, " column"], Float64[np.ndar
     if not np.isfinite(totals).all():
         column = int(np.flatnonzero(~np.isfinite(totals))[0])
         raise ProbeError(f"{rows.name(column)} has NaN or infinity among its values: finite numbers expected")
-    mean, squares = totals / len(rows), np.zeros(rows.shape[1])
+    mean, moved, squares = totals / len(rows), np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     for _, block in rows.chunks():
-        squares += np.square(block - mean).sum(axis=0)
-    scale = np.sqrt(squares / len(rows))
+        kind = np.float64 if block.dtype == np.float64 else np.float32
+        away = np.subtract(block, mean.astype(kind), dtype=kind)
+        moved += away.sum(axis=0, dtype=np.float64)
+        squares += np.square(away, out=away).sum(axis=0, dtype=np.float64)
+    # What rounding left of the mean is known, and comes off.
+    scale = np.sqrt(np.maximum(squares / len(rows) - np.square(moved / len(rows)), 0.0))
     # A constant column keeps a little rounding, which must not be blown up to a column of its own.
     scale[scale <= 1e-12 * np.maximum(1.0, np.abs(mean))] = 1.0
     return mean, scale

@@ -87,6 +87,8 @@ class _ElasticNet(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self.mean_, self.scale_ = moments(rows) if self.standardize else (np.zeros(n_columns), np.ones(n_columns))
         device = torch.device(_device(self.device))
         dtype = torch.float64 if exact and rows.shape[0] * n_columns * 8 <= _EXACT_BYTES else torch.float32
+        if dtype == torch.float32:
+            self.mean_ = self.mean_.astype(np.float32).astype(np.float64)  # what is taken off in fitting, exactly
         columns = columns_of(rows, self.mean_, self.scale_, dtype=dtype, device=device, limit=self.memory_limit)
         began = None
         if start is not None:
