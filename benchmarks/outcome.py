@@ -64,7 +64,10 @@ class Target:
     @property
     def verdict(self) -> str:
         """Met, or missed and by how much."""
-        return "met" if self.found >= self.wanted else f"missed by {1 - self.found / self.wanted:.0%}"
+        if self.found >= self.wanted:
+            return "met"
+        missing = 1 - self.found / self.wanted
+        return f"missed by {missing:.0%}" if missing >= 0.01 else "missed by under 1%"
 
 
 @dataclass(frozen=True)
