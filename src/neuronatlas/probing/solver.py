@@ -4,7 +4,7 @@ A proximal Newton method made for columns as correlated as a model's neurons, wh
 A step minimises a quadratic model of each output in its working set (`working_sets`). The outputs' models leave out how
 outputs depend on each other; that is made up for as conjugate gradients do it: from the weights that the step leaves at
 0, the solver goes to the lowest point in the plane of the step and the previous one (`plane`). It comes down to l1 from
-the largest slope by halves, so that working sets stay small. The duality gap says when to stop.
+the largest slope in steps, so that working sets stay small. The duality gap says when to stop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from neuronatlas.probing.working_sets import WorkingSets
 
 __all__ = ["Certificate", "Penalty", "Solution", "certificate", "solve"]
 
-_FALL = 0.5
+_FALL = 0.25
 """How l1 comes down, step by step, to where it shall be."""
 _HALVINGS = 12
 _FLOOR = {torch.float32: 1e-8, torch.float64: 1e-16}
