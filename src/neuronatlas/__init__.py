@@ -34,9 +34,9 @@ from neuronatlas.probing.activations import Activations, ActivationsError
 from neuronatlas.probing.controls import selectivity
 from neuronatlas.probing.corpora import Corpus, CorpusError, Sentence
 from neuronatlas.probing.describe import describe
-from neuronatlas.probing.examples import Examples, ExamplesError, examples_of, split
+from neuronatlas.probing.examples import Examples, ExamplesError, examples_of, split_by_sentences
 from neuronatlas.probing.extraction import extract
-from neuronatlas.probing.interventions import property_effects
+from neuronatlas.probing.interventions import class_effects, property_effects
 from neuronatlas.probing.probe import ElasticNetProbe, ElasticNetRegressor, ProbeError
 from neuronatlas.probing.ranking import Ranking, RankingError
 from neuronatlas.probing.rankings import RANKINGS, rank, top_neurons
@@ -96,6 +96,7 @@ __all__ = [
     "build_atlas",
     "build_salience_atlas",
     "capture",
+    "class_effects",
     "corpus_of_specimen",
     "describe",
     "effects",
@@ -115,7 +116,7 @@ __all__ = [
     "set_values",
     "specimen_facts",
     "specimen_folder",
-    "split",
+    "split_by_sentences",
     "suppress",
     "top_neurons",
     "write_report",

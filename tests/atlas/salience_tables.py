@@ -18,6 +18,7 @@ ROLES = "punct nsubj case det root advmod obj obl nmod amod conj cc mark aux com
 SUFFIXES = "-s -ed -ing -er -ly -ion -al -ent -est -ive -ity -ous -ful"
 CLASSES = {"upos": UPOS, "feats.Number": "Sing Plur", "suffix": SUFFIXES, "deprel": ROLES}
 WORDS = "river walked quickly seven Paris the blue under because machine happily they twelve London which"
+MOST_ASKED = 20
 SOURCE = "en_ewt-ud-dev.conllu, line {}"
 
 
@@ -110,6 +111,7 @@ class _Label:
             "neurons": self.neurons(order),
             "contexts": self.contexts(order),
             "notes": [{"stage": "interventions", "note": "mean: 12 words are several tokens and were left out"}],
+            "class_interventions": self.class_interventions(sizes) if self.recipe.interventions else [],
         }
         return {name: [{"label": self.label} | row for row in rows] for name, rows in found.items()}
 
@@ -268,6 +270,18 @@ class _Label:
         }
         row |= {"control_mean": control, "control_low": control - half / 2, "control_high": control + half / 2}
         return row | {"n_controls": 40, "p": p / 2, "p_adjusted": None if name is None else p}
+
+    def class_interventions(self, sizes: Any) -> Rows:
+        """As a study makes them: a row for the mean over the classes, then one a class; the rare ones are left out."""
+        asked = self.classes[:MOST_ASKED]
+        rows: Rows = []
+        for name, n in [(None, int(sizes.sum())), *zip(asked, sizes.tolist(), strict=False)]:
+            row = self.intervention(self.size, "class mass", 1.0, name, n) | {"n_controls": 100, "variance_ratio": 1.0}
+            row |= {"set_size": None if name is None else 3, "others_change": self.noise(), "left_out": None}
+            rows.append(row)
+        nothing: dict[str, Any] = dict.fromkeys(rows[0])
+        why = f"not among the {MOST_ASKED} most frequent classes"
+        return rows + [nothing | {"class": name, "left_out": why} for name in self.classes[MOST_ASKED:]]
 
     def neurons(self, order: list[tuple[int, int]]) -> Rows:
         rows: Rows = []

@@ -161,6 +161,12 @@ def test_a_sound_study_needs_no_caveat(sound: Tables) -> None:
             "do more than replacing matched random ones (lowest adjusted p of 17 cla",
         ),
         ("interventions", {"n_controls": 20}, "With 20 random sets to compare with, no p-value can be below 0.048"),
+        ("class_interventions", {"n_controls": 40}, "unless many fall without their own neurons (40 sets, 9 of 17)."),
+        (
+            "class_interventions",
+            {"variance_ratio": 0.5, "p_adjusted": 0.01},
+            "own neurons the random ones vary less, which may be a part of it (",
+        ),
         ("interventions", {"change": None}, "What the model does without these neurons was not measured"),
     ],
 )
@@ -211,6 +217,7 @@ def test_every_list_has_a_cell_for_every_heading(make_salience: MakeTables) -> N
             listings.side_by_side,
             listings.effect_listing,
             listings.class_effect_listing,
+            listings.own_effect_listing,
             listings.neuron_listing,
             listings.class_listing,
             listings.note_listing,

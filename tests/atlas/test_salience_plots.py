@@ -7,7 +7,7 @@ import pytest
 
 from neuronatlas.atlas import style
 from neuronatlas.atlas.salience import curves, effects, looks, places
-from neuronatlas.atlas.salience.reading import main_interventions
+from neuronatlas.atlas.salience.reading import main_interventions, own_interventions
 from neuronatlas.atlas.salience.tables import completed
 
 Tables = dict[str, pl.DataFrame]
@@ -28,6 +28,7 @@ FIGURES: dict[str, Callable[[Tables], Any]] = {
     "overlap": places.overlap_heatmap,
     "agreement": places.agreement_heatmap,
     "interventions": lambda tables: effects.class_effects(main_interventions(tables, "upos")),
+    "own interventions": lambda tables: effects.own_effects(own_interventions(tables, "upos")),
 }
 SMALL: dict[str, Any] = {"labels": ("upos", "suffix"), "layers": 3, "width": 40}
 
@@ -176,6 +177,24 @@ def test_interventions_start_with_all_classes_and_mark_what_is_beyond_chance() -
     assert salient.error_x.array[0] == pytest.approx(2)
     assert salient.error_x.arrayminus[0] == pytest.approx(1)
     assert set(random.x) == {0}
+
+
+def test_a_class_without_its_own_neurons_stands_beside_the_other_classes_and_random_neurons() -> None:
+    rows = [
+        intervention("NOUN", -0.1, 0.01) | {"others_change": -0.02},
+        intervention("VERB", 0.1, 0.9) | {"others_change": -0.03},
+        {"label": "upos", "class": "rare", "left_out": "not among the 2 most frequent classes"},
+    ]
+    tables = completed({"class_interventions": pl.DataFrame(rows)})
+    figure = effects.own_effects(own_interventions(tables, "upos"))
+    assert list(figure.layout.yaxis.ticktext) == ["NOUN *", "VERB"]
+    own, elsewhere, random = figure.data
+    assert list(own.x) == pytest.approx([-10, 10])
+    assert list(elsewhere.x) == pytest.approx([-2, -3])
+    assert list(random.error_x.array) == pytest.approx([1, 1])
+    assert elsewhere.error_x.array is None
+    heights = [own.y[0], elsewhere.y[0], random.y[0]]
+    assert heights == sorted(set(heights))
 
 
 def test_eight_properties_look_different() -> None:

@@ -57,6 +57,7 @@ def test_sections_come_in_the_order_in_which_one_asks(page: Page) -> None:
     )
     assert {"disjoint", "layers", "top-layers", "layer-probes-up-to", "class-layers-1"} <= set(page.figures)
     assert {"interventions-0", "interventions-1", "overlaps", "agreement"} <= set(page.figures)
+    assert {"own-interventions-0", "own-interventions-1"} <= set(page.figures)
 
 
 def test_a_report_opens_with_the_main_numbers_and_their_controls(report: Any) -> None:
@@ -88,6 +89,17 @@ def test_every_metric_in_the_report_is_defined_there(page: Page) -> None:
         *("adjusted p", "jaccard", "auc", "η²", "recall", "duality gap"),
     ):
         assert term in definitions
+
+
+def test_what_a_class_loses_with_its_own_neurons_stands_beside_what_all_lose_with_the_propertys(page: Page) -> None:
+    drawn = list(page.figures)
+    assert drawn.index("own-interventions-0") == drawn.index("interventions-0") + 1
+    both = [page.figures[name]["layout"]["height"] for name in ("interventions-0", "own-interventions-0")]
+    assert both[0] == both[1]
+    assert "each with its own 3 neurons replaced by their mean" in page.text
+    assert "When each class loses its own neurons instead" in page.text
+    definitions = page.text[page.text.index("What the words mean") :]
+    assert "A class's own neurons" in definitions
 
 
 def test_a_neuron_unfolds_to_the_sentences_that_drive_it(page: Page) -> None:
@@ -146,6 +158,8 @@ def test_many_classes_are_all_listed_and_the_most_frequent_drawn(report: Any) ->
     page = report(labels=("ccg",), n_classes=300, layers=4)
     assert len(page.figures["class-layers-0"]["layout"]["yaxis"]["ticktext"]) == 20
     assert len(page.figures["interventions-0"]["layout"]["yaxis"]["ticktext"]) == 21
+    assert len(page.figures["own-interventions-0"]["layout"]["yaxis"]["ticktext"]) == 21
+    assert "Left out: 280 classes (not among the 20 most frequent classes)." in page.text
     rows = page.own[page.own.index('id="classes-table"') :].split("</table>")[0].count("<tr>")
     assert rows == 300 + 1
 

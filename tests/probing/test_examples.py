@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from neuronatlas.neurons import Layout
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.corpora import Corpus, Sentence
-from neuronatlas.probing.examples import Examples, ExamplesError, LeftOut, Split, examples_of, split, split_by_words
+from neuronatlas.probing.examples import (
+    Examples,
+    ExamplesError,
+    LeftOut,
+    Split,
+    examples_of,
+    split_by_sentences,
+    split_by_words,
+)
 
 TEXTS = [
     ("the cat sat", "DET NOUN VERB"),
@@ -72,7 +80,7 @@ def require_nothing_lost(parts: Split, whole: Examples) -> None:
 @given(labelled(), st.integers(0, 99))
 def test_a_split_loses_nothing_and_tears_no_sentence(examples: Examples, seed: int) -> None:
     try:
-        parts = split(examples, (0.5, 0.25, 0.25), seed)
+        parts = split_by_sentences(examples, (0.5, 0.25, 0.25), seed)
     except ExamplesError as error:
         assert any(reason in str(error) for reason in ("train has 1 class", "no row of a class", "cannot be divided"))
         return
@@ -101,14 +109,14 @@ def many(sentences: int = 200, words: int = 5) -> Examples:
     return Examples.of(np.arange(float(rows))[:, None], labels, named, np.repeat(range(sentences), words))
 
 
-@pytest.mark.parametrize("divide", [split, split_by_words])
+@pytest.mark.parametrize("divide", [split_by_sentences, split_by_words])
 def test_shares_are_shares_of_the_rows(divide: Callable[..., Split]) -> None:
     examples = many()
     parts = divide(examples, (0.6, 0.3, 0.1), 3)
     assert [len(part) / len(examples) for part in divided(parts)] == pytest.approx([0.6, 0.3, 0.1], abs=0.01)
 
 
-@pytest.mark.parametrize("divide", [split, split_by_words])
+@pytest.mark.parametrize("divide", [split_by_sentences, split_by_words])
 def test_the_seed_decides_on_the_split(divide: Callable[..., Split]) -> None:
     examples = many()
     first, again, other = (rows_of(divide(examples, seed=seed).test) for seed in (1, 1, 2))
@@ -122,17 +130,17 @@ def test_the_same_sentence_twice_stays_on_one_side() -> None:
     ]
     numbers = [4 * turn + index for turn in range(10) for index, size in enumerate((3, 2, 3, 2)) for _ in range(size)]
     examples = Examples.of(np.eye(len(words)), ["X", "Y"] * (len(words) // 2), words, numbers)
-    parts = split(examples, (0.5, 0.25, 0.25))
+    parts = split_by_sentences(examples, (0.5, 0.25, 0.25))
     texts = [{tuple(part.words[part.sentences == number]) for number in part.sentences} for part in divided(parts)]
     assert sum(map(len, texts)) == 4
 
 
 def test_a_class_that_train_lacks_is_taken_out_of_test_and_told() -> None:
     examples = many()
-    lone = rows_of(split(examples, seed=5).test)[:3]
+    lone = rows_of(split_by_sentences(examples, seed=5).test)[:3]
     labels = examples.labels.copy()
     labels[lone] = "Z"
-    parts = split(examples.relabelled(labels), seed=5)
+    parts = split_by_sentences(examples.relabelled(labels), seed=5)
     assert parts.unseen == (("Z", 3),)
     assert parts.test.classes == ("X", "Y")
     assert not set(lone) & set(rows_of(parts.test))
@@ -192,7 +200,7 @@ def test_the_same_activations_serve_another_property_of_the_same_words() -> None
 @pytest.mark.parametrize("shares", [(0.5, 0.5, 0.0), (0.5, 0.2, 0.2), (-0.5, 1.0, 0.5)])
 def test_shares_that_are_none_are_refused(shares: tuple[float, float, float]) -> None:
     with pytest.raises(ExamplesError, match="three positive numbers of sum 1 expected"):
-        split(many(), shares)
+        split_by_sentences(many(), shares)
 
 
 def test_what_does_not_match_is_refused() -> None:
@@ -208,7 +216,7 @@ def test_what_does_not_match_is_refused() -> None:
 def test_two_sentences_are_too_few_to_divide() -> None:
     examples = Examples.of(np.eye(4), ["X", "Y"] * 2, ["a", "b", "c", "d"], [0, 0, 1, 1])
     with pytest.raises(ExamplesError, match="2 different sentences cannot be divided into train, dev and test"):
-        split(examples)
+        split_by_sentences(examples)
     with pytest.raises(ExamplesError, match="2 word types cannot be divided"):
         split_by_words(examples.take([0, 1]))
 

@@ -22,6 +22,7 @@ from neuronatlas.cli.options import (
     Gains,
     Limit,
     ModelName,
+    Output,
     Position,
     Relations,
     Revision,
@@ -111,10 +112,7 @@ def _demo_language(out: Console, model: Model, n_sentences: int, folder: Path) -
 def locate(
     model: ModelName,
     facts: FactsFile,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the atlas and the report go; resumes what is there."),
-    ],
+    output: Output,
     relations: Relations = None,
     limit: Limit = None,
     rule: RuleName = DEFAULT_RULE,

@@ -28,7 +28,7 @@ from neuronatlas.cli.corpora import (
     require_corpus,
 )
 from neuronatlas.cli.inputs import open_model
-from neuronatlas.cli.options import AsJson, Device, Dtype, ModelName, Revision, SiteName, as_names
+from neuronatlas.cli.options import AsJson, Device, Dtype, ModelName, Output, Revision, SiteName, as_names
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
 from neuronatlas.models import Model
 from neuronatlas.neurons import Neuron
@@ -116,10 +116,7 @@ def probe(
     model: ModelName,
     corpus: CorpusFile,
     label: Labels,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the atlas and the report go; resumes what is there."),
-    ],
+    output: Output,
     limit: Sentences = None,
     form: FormatName = None,
     min_count: MinCount = _DEFAULTS.min_count,
@@ -154,6 +151,9 @@ def probe(
     controls: Annotated[
         int, typer.Option(min=1, help="Random sets to compare interventions with.", rich_help_panel=_TESTS)
     ] = _DEFAULTS.n_controls,
+    class_controls: Annotated[
+        int, typer.Option(min=1, help="The same for the own neurons of each class.", rich_help_panel=_TESTS)
+    ] = _DEFAULTS.class_controls,
     seed: Seed = _DEFAULTS.seed,
     keep_activations: Annotated[
         bool, typer.Option("--keep-activations", help="Leave them in DIR/activations.", rich_help_panel="Neurons")
@@ -183,6 +183,7 @@ def probe(
         delta=delta,
         replacements=tuple(as_names(replacements) or ()),  # type: ignore[arg-type]
         n_controls=controls,
+        class_controls=class_controls,
         seed=seed,
     )
     require_corpus(corpus)

@@ -14,7 +14,13 @@ from neuronatlas.atlas.wording import Difference, Score, count, listed, number, 
 from neuronatlas.cli.show import table_of
 from neuronatlas.probing.describe import Description
 from neuronatlas.statistics import Interval
-from neuronatlas.studies.salience.overview import InTheModel, PropertyFindings, TopNeuron, salience_overview
+from neuronatlas.studies.salience.overview import (
+    InTheModel,
+    OwnNeurons,
+    PropertyFindings,
+    TopNeuron,
+    salience_overview,
+)
 
 __all__ = ["show_description", "show_salience"]
 
@@ -36,6 +42,8 @@ def show_salience(out: Console, atlas: Atlas) -> None:
         _show_layers(out, one)
         if one.in_the_model:
             out.print("\n".join(_used(change) for change in one.in_the_model))
+        if one.class_by_class:
+            out.print("\n".join(_own(found) for found in one.class_by_class))
         out.print(table_of(("its top neurons", "tell", "AUC", "words there"), map(_top, one.top), left=2))
     out.print(
         "In brackets: 95 % intervals from a bootstrap over sentences; of random neurons, the least and the greatest."
@@ -125,6 +133,18 @@ def _used(change: InTheModel) -> str:
         f"random neurons of the same layers by {_difference(change.control)} ({change.n_controls} sets, p = "
         f"{number(change.p, 3)}). "
         f"Classes that fall more than by chance: {falling} (of {change.n_classes})."
+    )
+
+
+def _own(found: OwnNeurons) -> str:
+    value = "their mean" if found.replacement == "mean" else "zero"
+    size = count(found.fewest, "neuron") if found.fewest == found.most else f"{found.fewest} to {found.most} neurons"
+    moved = f"{len(found.falling)} of {count(found.n_classes, 'class', 'classes')}"
+    named = f": {listed(list(found.falling))}" if found.falling else ""
+    rest = f" {count(found.n_left_out, 'class', 'classes')} were not tried." if found.n_left_out else ""
+    return (
+        f"Its own? With each class's own neurons alone at {value} ({size} a class, up to {found.n_controls} random "
+        f"sets each), the probability of {moved} falls more than by chance{named}.{rest}"
     )
 
 

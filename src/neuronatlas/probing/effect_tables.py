@@ -31,6 +31,7 @@ def tabulate(
 ) -> EffectTables:
     """Means over the words of each class, and over the classes; runs are untouched, the set's, then the controls'.
 
+    Controls that a class was not asked for are NaN: of the mean over the classes only those count that all have.
     Intervals are percentiles over 2,000 draws of whole sentences, the same ones for all classes and measures.
     """
     codes, n_classes = questions.class_codes, len(questions.classes)
@@ -55,7 +56,7 @@ def tabulate(
 
 _COLUMNS = (
     *("class", "measure", "n_words", "n_sentences", "before", "after", "change", "low", "high"),
-    *("control_change", "control_low", "control_high", "z", "p"),
+    *("control_change", "control_low", "control_high", "n_controls", "z", "p"),
 )
 
 
@@ -72,6 +73,7 @@ def _compared(runs: Float64[np.ndarray, " run"]) -> dict[str, float]:
     """A mean before and after, and its change beside those of the controls."""
     before, after = float(runs[0]), float(runs[1])
     controls = runs[2:] - before
+    controls = controls[~np.isnan(controls)]
     spread = controls.std(ddof=1) if len(controls) > 1 else 0.0
     return {
         "before": before,
@@ -80,6 +82,7 @@ def _compared(runs: Float64[np.ndarray, " run"]) -> dict[str, float]:
         "control_change": float(controls.mean()),
         "control_low": float(controls.min()),
         "control_high": float(controls.max()),
+        "n_controls": len(controls),
         "z": float((after - before - controls.mean()) / spread) if spread else float("nan"),
         # The larger the fall, the more extreme.
         "p": permutation_p_value(before - after, -controls),
@@ -116,6 +119,7 @@ def _controls(
             for control in range(len(changes))
             for row, name in enumerate(questions.classes)
             for column, measure in enumerate(measures)
+            if not np.isnan(changes[control, row, column])
         ],
         {"control": pl.Int64, "class": pl.String, "measure": pl.String, "change": pl.Float64},
         orient="row",

@@ -14,7 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from neuronatlas.probing.activations import Activations, InMemory
 from neuronatlas.probing.corpora import Corpus
 
-__all__ = ["SHARES", "Examples", "ExamplesError", "LeftOut", "Split", "examples_of", "split", "split_by_words"]
+__all__ = [
+    "SHARES",
+    "Examples",
+    "ExamplesError",
+    "LeftOut",
+    "Split",
+    "examples_of",
+    "split_by_sentences",
+    "split_by_words",
+]
 
 SHARES = (0.7, 0.15, 0.15)
 """Train, dev and test, as shares of the rows."""
@@ -181,7 +190,7 @@ def examples_of(acts: Activations, corpus: Corpus, min_count: int = 5) -> Exampl
     return Examples.of(acts.chosen(rows=rows), labels[rows], corpus.items[items], corpus.sentence_of[items], left_out)
 
 
-def split(examples: Examples, shares: tuple[float, float, float] = SHARES, seed: int = 0) -> Split:
+def split_by_sentences(examples: Examples, shares: tuple[float, float, float] = SHARES, seed: int = 0) -> Split:
     """Divide into train, dev and test by whole sentences; sentences of the same words stay together.
 
     `shares` are shares of the rows, met as nearly as whole sentences allow.
@@ -190,7 +199,7 @@ def split(examples: Examples, shares: tuple[float, float, float] = SHARES, seed:
     sentences, and where train has fewer than two classes or dev or test none of train's.
 
     >>> words, sentences = [f"w{row}" for row in range(8)], np.repeat(range(4), 2)
-    >>> parts = split(Examples.of(np.eye(8), ["A", "B"] * 4, words, sentences), (0.5, 0.25, 0.25))
+    >>> parts = split_by_sentences(Examples.of(np.eye(8), ["A", "B"] * 4, words, sentences), (0.5, 0.25, 0.25))
     >>> len(parts.train), sorted({*parts.train.sentences.tolist()} & {*parts.test.sentences.tolist()})
     (4, [])
     """
@@ -200,9 +209,9 @@ def split(examples: Examples, shares: tuple[float, float, float] = SHARES, seed:
 def split_by_words(examples: Examples, shares: tuple[float, float, float] = SHARES, seed: int = 0) -> Split:
     """Divide by word types (in lower case), so that no word of test or dev is in train: what is memorised fails.
 
-    `shares` and errors are those of `split`. Sentences are divided between the parts. A frequent word falls whole on
-    one side (all commas, say), so that scores vary much with the seed, more than an interval over sentences tells: look
-    at several seeds, and at `accuracy_by_exposure`.
+    `shares` and errors are those of `split_by_sentences`. Sentences are divided between the parts. A frequent word
+    falls whole on one side (all commas, say), so that scores vary much with the seed, more than an interval over
+    sentences tells: look at several seeds, and at `accuracy_by_exposure`.
 
     >>> words = ["The", "the", "a", "A", "cat", "Cat", "dog", "Dog", "this", "ox"]
     >>> labels = ["DET", "DET", "DET", "DET", "NOUN", "NOUN", "NOUN", "NOUN", "DET", "NOUN"]

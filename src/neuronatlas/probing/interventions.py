@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool
 
 from neuronatlas.models.hooks import InterventionError
 from neuronatlas.models.model import Model
@@ -24,14 +24,14 @@ from neuronatlas.neurons import NeuronSet
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.effect_tables import tabulate
-from neuronatlas.probing.matching import matched_controls
 from neuronatlas.probing.questions import Questions, ask
-from neuronatlas.probing.replacing import MEASURES, Answers, Replacement, flat, moments, run
+from neuronatlas.probing.replacing import MEASURES, Answers, moments, run
+from neuronatlas.probing.trials import LEVEL, Trial, in_rounds
 
 __all__ = ["MEASURES", "ClassEffects", "PropertyEffects", "class_effects", "property_effects"]
 
-LEVEL = 0.05
-"""Level at which the notes judge whether corrected p-values can be small at all."""
+OTHERS = 10
+"""Words of each other class that a class's set is tried on."""
 
 FAIR = 1.25
 """Random sets that vary more than so many times more or less than the set are told to be no fair match."""
@@ -47,9 +47,9 @@ class PropertyEffects:
 
     `classes`: class, measure, n_words, n_sentences; before, after (means over words), change (after less before) with
     its 95 % interval low, high (percentile bootstrap over sentences); control_change, control_low, control_high (mean,
-    least and greatest change of the random sets); z (by how many standard deviations of these the change differs from
-    their mean, NaN where they do not differ); p (one-sided: how often a random set lowers the measure as much,
-    (1 + b) / (1 + n)) and p_adjusted (Benjamini-Hochberg over the classes of a measure).
+    least and greatest change of the random sets), n_controls (how many these are); z (by how many standard deviations
+    of these the change differs from their mean, NaN where they do not differ); p (one-sided: how often a random set
+    lowers the measure as much, (1 + b) / (1 + n)) and p_adjusted (Benjamini-Hochberg over the classes of a measure).
 
     `overall`: the same with the unweighted mean over the classes, one row a measure, no p_adjusted.
 
@@ -81,8 +81,9 @@ class ClassEffects:
     measured with that class's own neurons replaced, and with random sets for these. `n_neurons` in `classes` counts
     them.
 
-    `across`: replaced (whose neurons are replaced), class (whose words are measured), measure, n_words, before, after,
-    change. What falls on the diagonal alone is the class's own; what falls everywhere is the model at large.
+    `across`: replaced (whose neurons are replaced), class (whose words are measured, 10 of another class at most),
+    measure, n_words, before, after, change. What falls on the diagonal alone is the class's own; what falls everywhere
+    is the model at large.
     """
 
     label: str
@@ -141,7 +142,7 @@ def property_effects(
     [('DET', 1), ('NOUN', 1), ('PUNCT', 1), ('VERB', 1)]
     """
     _check(model, acts, [neurons], n_controls, per_class)
-    trial = _Trial.of(neurons, moments(acts, neurons), value, n_controls, seed)
+    trial = Trial.of(neurons, moments(acts, neurons), value, n_controls, seed)
     questions = ask(model, corpus, per_class=per_class, min_words=min_words, seed=seed, progress=progress)
     everything = np.ones(len(questions.asked), dtype=bool)
     answers = run(model, questions, [trial.replacement(place, everything) for place in trial.places], progress=progress)
@@ -177,8 +178,12 @@ def class_effects(
 
     `neurons` are each class's own (`Ranking.of_class(name).top(k)`); classes without any are left out. A set for a
     whole property is diluted by every class that it serves; this shows whether the neurons of a class are its own.
-    Every class's set is tried on all words, its random sets on its own words. The rest is as in `property_effects`,
-    errors too.
+    A class's set is tried on all its own words and on up to 10 of each other class, its random sets on its own words:
+    `n_controls` at most, and fewer for a class that can no longer differ (`trials.in_rounds`), which changes nothing
+    for those that do. The rest is as in `property_effects`, errors too.
+
+    With K classes of w words and n random sets, at most w K (n + n / 20 + 2) + 10 K (K - 1) sentences go through the
+    model (of a causal model, all words of a sentence at once).
 
     >>> import neuronatlas as na
     >>> from neuronatlas.probing.corpora import Sentence
@@ -199,13 +204,11 @@ def class_effects(
     )
     known = moments(acts, functools.reduce(operator.or_, given.values()))
     trials = [
-        _Trial.of(given[name], known, value, n_controls, seed + place) for place, name in enumerate(questions.classes)
+        Trial.of(given[name], known, value, n_controls, seed + place) for place, name in enumerate(questions.classes)
     ]
-    codes, everything = questions.class_codes, np.ones(len(questions.asked), dtype=bool)
-    sets = [trial.replacement(0, everything) for trial in trials]
-    controls = [t.replacement(place, codes == code) for code, t in enumerate(trials) for place in t.places[1:]]
-    answers = run(model, questions, [*sets, *controls], progress=progress)
-    own = _own(answers, codes, len(trials), n_controls)
+    sets = [trial.replacement(0, asked) for trial, asked in zip(trials, _own_and_some_others(questions), strict=True)]
+    answers = run(model, questions, sets, progress=progress)
+    own = in_rounds(model, questions, trials, answers, progress=progress)
     tables = tabulate(questions, own.measures, MEASURES, seed=seed)
     sizes = pl.col("class").replace_strict({name: len(given[name]) for name in questions.classes})
     return ClassEffects(
@@ -222,6 +225,14 @@ def class_effects(
     )
 
 
+def _own_and_some_others(questions: Questions) -> list[Bool[np.ndarray, " question"]]:
+    """Which words each class's set is tried on: its own, and the first few of each other class."""
+    codes, few = questions.class_codes, np.zeros(len(questions.asked), dtype=bool)
+    for code in range(len(questions.classes)):
+        few[np.flatnonzero(codes == code)[:OTHERS]] = True
+    return [few | (codes == code) for code in range(len(questions.classes))]
+
+
 def _check(model: Model, acts: Activations, sets: Sequence[NeuronSet], n_controls: int, per_class: int) -> None:
     n_neurons = sum(len(neurons) for neurons in sets)
     if not n_neurons or n_controls < 1 or per_class < 1:
@@ -233,52 +244,12 @@ def _check(model: Model, acts: Activations, sets: Sequence[NeuronSet], n_control
         neurons.layout.require(acts.layout)
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A set and its random controls, what takes their place, and the controls' summed variances over the set's."""
-
-    sets: tuple[NeuronSet, ...]
-    values: tuple[Float64[np.ndarray, " neuron"] | float, ...]
-    ratios: tuple[float, ...]
-
-    @classmethod
-    def of(
-        cls,
-        neurons: NeuronSet,
-        known: tuple[Float64[np.ndarray, " neuron"], Float64[np.ndarray, " neuron"]],
-        value: float | None,
-        n_controls: int,
-        seed: int,
-    ) -> _Trial:
-        means, variances = known
-        sets = (neurons, *matched_controls(neurons, variances, n_controls, seed=seed))
-        values = tuple(means[flat(chosen)] if value is None else value for chosen in sets)
-        whole, *others = (float(variances[flat(chosen)].sum()) for chosen in sets)
-        return cls(sets, values, tuple(other / whole if whole else math.nan for other in others))
-
-    @property
-    def places(self) -> range:
-        """0 is the set, the others its controls."""
-        return range(len(self.sets))
-
-    def replacement(self, place: int, asked: Bool[np.ndarray, " question"]) -> Replacement:
-        return Replacement(self.sets[place], self.values[place], asked)
-
-
-def _own(answers: Answers, codes: Int[np.ndarray, " question"], n_classes: int, n_controls: int) -> Answers:
-    """The answers to each word as it is, under its class's own set, and under that set's controls."""
-    untouched = np.zeros_like(codes)
-    controls = [1 + n_classes + codes * n_controls + control for control in range(n_controls)]
-    runs, words = np.stack([untouched, 1 + codes, *controls]), np.arange(len(codes))
-    return Answers(answers.measures[runs, words], answers.tops[runs, words], answers.unknown[runs, words])
-
-
 def _across(questions: Questions, answers: Answers) -> pl.DataFrame:
-    """Every class's words under every class's set."""
+    """Every class's words under every class's set, as far as they were asked for."""
     codes, rows = questions.class_codes, []
     for place, replaced in enumerate(questions.classes, start=1):
         for code, name in enumerate(questions.classes):
-            mine = codes == code
+            mine = (codes == code) & ~np.isnan(answers.measures[place, :, 0])
             for column, measure in enumerate(MEASURES):
                 before, after = (float(answers.measures[run_, mine, column].mean()) for run_ in (0, place))
                 rows.append((replaced, name, measure, int(mine.sum()), before, after, after - before))
@@ -287,7 +258,7 @@ def _across(questions: Questions, answers: Answers) -> pl.DataFrame:
     return pl.DataFrame(rows, {**names, "n_words": pl.Int64, **numbers}, orient="row")
 
 
-def _ratios(questions: Questions, trials: Sequence[_Trial]) -> pl.DataFrame:
+def _ratios(questions: Questions, trials: Sequence[Trial]) -> pl.DataFrame:
     rows = [
         (control, name, ratio)
         for name, trial in zip(questions.classes, trials, strict=True)
@@ -319,7 +290,7 @@ def _words(model: Model, corpus: Corpus, questions: Questions, answers: Answers)
     )
 
 
-def _notes(answers: Answers, trials: Sequence[_Trial], n_classes: int) -> tuple[str, ...]:
+def _notes(answers: Answers, trials: Sequence[Trial], n_classes: int) -> tuple[str, ...]:
     before, after = answers.unknown[:2].mean(axis=1)
     ratios = [ratio for trial in trials for ratio in trial.ratios]
     ratio, n_controls = float(np.mean(ratios)), len(trials[0].ratios)

@@ -12,7 +12,7 @@ import pytest
 
 import neuronatlas as na
 from neuronatlas.atlas.salience.tables import COLUMNS
-from neuronatlas.probing.examples import examples_of, split
+from neuronatlas.probing.examples import examples_of, split_by_sentences
 from neuronatlas.probing.extraction import extract
 from neuronatlas.probing.probe import ElasticNetProbe
 from neuronatlas.probing.rankings import rank
@@ -63,7 +63,7 @@ def test_random_labels_give_chance(model: na.Model, tmp_path: Path) -> None:
 def test_the_numbers_are_those_of_the_library(atlas: na.Atlas, model: na.Model) -> None:
     corpus = two_properties()[0]
     acts = extract(model, corpus, "ffn", progress=False)
-    parts = split(examples_of(acts, corpus, FAST.min_count), FAST.shares, FAST.seed)
+    parts = split_by_sentences(examples_of(acts, corpus, FAST.min_count), FAST.shares, FAST.seed)
     probe = ElasticNetProbe(FAST.l1, FAST.l2, tol=FAST.tol).fit(parts.train.acts, parts.train.labels)
     found = row(atlas)
     expected = accuracy(probe, parts.test, seed=FAST.seed)

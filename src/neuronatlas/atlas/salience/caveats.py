@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +10,15 @@ import polars as pl
 
 from neuronatlas.atlas.page import Tables
 from neuronatlas.atlas.salience.names import items_of, short_name
-from neuronatlas.atlas.salience.reading import ALPHA, Row, is_beyond, main_interventions, rows_of, score
+from neuronatlas.atlas.salience.reading import (
+    ALPHA,
+    Row,
+    is_beyond,
+    main_interventions,
+    own_interventions,
+    rows_of,
+    score,
+)
 from neuronatlas.atlas.wording import Difference, Score, count, listed, number, percent, points
 
 __all__ = ["FEW_TESTED", "LARGE_GAP", "LOW_SELECTIVITY", "MUCH_WORSE", "NEARLY", "caveats"]
@@ -19,6 +28,8 @@ LOW_SELECTIVITY = 0.1
 NEARLY = 0.9  # of what the probe has beyond the majority class
 MUCH_WORSE = 0.1
 FEW_TESTED = 200
+MANY = 3  # one class in so many
+FAIR = 1.25  # by how many times random neurons may vary less
 
 
 def caveats(tables: Tables, tol: float | None = None) -> list[str]:
@@ -39,6 +50,8 @@ def caveats(tables: Tables, tol: float | None = None) -> list[str]:
         _not_used,
         _not_interventions,
         _too_few_controls,
+        _too_few_class_controls,
+        _unlike_in_variance,
         _dropped,
         _left_out,
         _few_tested,
@@ -174,6 +187,36 @@ def _too_few_controls(tables: Tables) -> str:
     least = number(1 / (1 + low), 3)
     text = f"With {count(low, 'random set')} to compare with, no p-value can be below {least}"
     return f"{text}: a few classes among many cannot be told from chance."
+
+
+def _too_few_class_controls(tables: Tables) -> str:
+    """K equal p-values of n classes pass the correction when n * p / K is at most ALPHA."""
+
+    def test(row: Row) -> str:
+        own = own_interventions(tables, row["label"]).filter(pl.col("p_adjusted").is_not_null())
+        most = own["n_controls"].max()
+        if not isinstance(most, int):
+            return ""
+        needed = math.ceil(own.height / (1 + most) / ALPHA - 1e-9)
+        return f"{count(most, 'set')}, {needed} of {own.height}" if needed > max(1, own.height // MANY) else ""
+
+    text = "With so few random sets no class is marked unless many fall without their own neurons"
+    return _told(tables, text, test)
+
+
+def _unlike_in_variance(tables: Tables) -> str:
+    """A neuron at its mean changes the model by as much as it varies, so that random ones have to vary alike."""
+
+    def test(row: Row) -> str:
+        own = own_interventions(tables, row["label"]).filter(pl.col("class").is_not_null())
+        unlike = own.filter(pl.col("p_adjusted") <= ALPHA, pl.col("variance_ratio") < 1 / FAIR).sort("variance_ratio")
+        told = [
+            f"{short_name(name)} {number(ratio, 2)}" for name, ratio in unlike.select("class", "variance_ratio").rows()
+        ]
+        return listed(told, 4)
+
+    text = "Of some classes that fall without their own neurons the random ones vary less, which may be a part of it"
+    return _told(tables, text, test)
 
 
 def _dropped(tables: Tables) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from neuronatlas.atlas import charts
-from neuronatlas.atlas.salience.looks import MATCHED, SALIENT
+from neuronatlas.atlas.salience.looks import ELSEWHERE, MATCHED, OWN, SALIENT
 from neuronatlas.atlas.salience.names import CLASS_MASS, measure_name, short_name
 from neuronatlas.atlas.salience.reading import ALPHA
 from neuronatlas.atlas.style import Look
 from neuronatlas.atlas.wording import number
 
-__all__ = ["MOST_CLASSES", "class_effects"]
+__all__ = ["MOST_CLASSES", "class_effects", "own_effects"]
 
 MOST_CLASSES = 20
 _ALL = "all classes"
+_ENDS = {"change": ("low", "high"), "control_mean": ("control_low", "control_high")}
+_SHIFTS = {1: (-0.16, 0.16), 2: (-0.24, 0.0, 0.24)}
+"""How far from a class's line its dots lie, by how many kinds stand beside the random ones."""
+
 _SHORT = {CLASS_MASS: "P(right class)", "top word of the class": "the share of right top words"}
 
 
@@ -27,16 +31,23 @@ def class_effects(rows: pl.DataFrame) -> Any:
     `rows` are interventions of one property, set, replacement and measure. The classes of most words are shown, the
     strongest change on top; a star marks an adjusted p up to ALPHA.
     """
+    return _beside_random(rows, {SALIENT: "change"})
+
+
+def own_effects(rows: pl.DataFrame) -> Any:
+    """The same where each class lost its own neurons, with what these change in the other classes' words."""
+    return _beside_random(rows, {OWN: "change", ELSEWHERE: "others_change"})
+
+
+def _beside_random(rows: pl.DataFrame, found: Mapping[Look, str]) -> Any:
     shown = _chosen(rows)
     measure = measure_name(shown["measure"][0] or "") if shown.height else ""
     scale = 1 if measure.startswith("log") else 100
     figure = charts.blank(130 + 26 * shown.height)
     places = list(range(shown.height))
-    for look, columns, shift in (
-        (SALIENT, ("change", "low", "high"), -0.16),
-        (MATCHED, ("control_mean", "control_low", "control_high"), 0.16),
-    ):
-        _dots(figure, look, shown.select(pl.col(columns) * scale), [place + shift for place in places], shown)
+    for (look, name), shift in zip([*found.items(), (MATCHED, "control_mean")], _SHIFTS[len(found)], strict=True):
+        values = shown.select(pl.col(name, *_ENDS.get(name, ())) * scale)
+        _dots(figure, look, values, [place + shift for place in places], shown)
     for place in places[1:]:
         figure.add_hline(y=place - 0.5, line_width=0.5, line_color="rgba(128,128,128,0.3)")
     ticks = charts.ticks([_name(row) for row in shown.iter_rows(named=True)])
@@ -61,25 +72,28 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _dots(figure: Any, look: Look, values: pl.DataFrame, heights: Sequence[float], rows: pl.DataFrame) -> None:
-    middle, low, high = values.get_columns()
+    """Dots, with whiskers where the values come with their low and high ends."""
+    middle, *ends = values.get_columns()
     texts = [
-        f"{short_name(row['class'] or _ALL)} ({row['n_words'] or 0:,} words), {look.name.lower()}: {number(value, 2)} "
-        f"[{number(down, 2)}, {number(up, 2)}]"
-        for row, (value, down, up) in zip(rows.iter_rows(named=True), values.iter_rows(), strict=True)
+        f"{short_name(row['class'] or _ALL)} ({row['n_words'] or 0:,} words), {look.name.lower()}: {_told(numbers)}"
+        for row, numbers in zip(rows.iter_rows(named=True), values.iter_rows(), strict=True)
     ]
+    whiskers: dict[str, Any] = {"symmetric": False, "width": 0, "thickness": 1.5}
+    if ends:
+        low, high = ends
+        whiskers |= {"array": (high - middle).to_list(), "arrayminus": (middle - low).to_list()}
     figure.add_scatter(
         x=middle.to_list(),
         y=list(heights),
-        error_x={
-            "array": (high - middle).to_list(),
-            "arrayminus": (middle - low).to_list(),
-            "symmetric": False,
-            "width": 0,
-            "thickness": 1.5,
-        },
+        error_x=whiskers if ends else None,
         mode="markers",
         name=look.name,
         marker=charts.marker(look),
         hovertext=[text.replace("<", "&lt;") for text in texts],
         hoverinfo="text",
     )
+
+
+def _told(numbers: Sequence[float | None]) -> str:
+    value, *ends = (number(one, 2) for one in numbers)
+    return f"{value} [{', '.join(ends)}]" if ends else value

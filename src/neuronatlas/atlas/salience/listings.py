@@ -10,7 +10,15 @@ import polars as pl
 from neuronatlas.atlas.charts import shortened
 from neuronatlas.atlas.page import Example, Listing, Tables
 from neuronatlas.atlas.salience.names import MEASURES, measure_name, short_name
-from neuronatlas.atlas.salience.reading import ALPHA, difference, main_interventions, main_method, rows_of, score
+from neuronatlas.atlas.salience.reading import (
+    ALPHA,
+    difference,
+    main_interventions,
+    main_method,
+    own_interventions,
+    rows_of,
+    score,
+)
 from neuronatlas.atlas.wording import Score, number, percent
 
 __all__ = [
@@ -19,6 +27,7 @@ __all__ = [
     "effect_listing",
     "neuron_listing",
     "note_listing",
+    "own_effect_listing",
     "score_listing",
     "set_listing",
     "side_by_side",
@@ -209,11 +218,32 @@ def class_effect_listing(tables: Tables) -> Listing:
         own = main_interventions(tables, label).filter(pl.col("class").is_not_null())
         for row in own.sort("p_adjusted", "change", "class", nulls_last=True).iter_rows(named=True):
             cells = [short_name(label), shortened(row["class"], 60), _count(row["n_words"]), *_effect_cells(row)]
-            star = "*" if row["p_adjusted"] is not None and row["p_adjusted"] <= ALPHA else ""
-            rows.append([*cells, f"{number(row['p_adjusted'], 3)}{star}"])
+            rows.append([*cells, _adjusted(row)])
     columns = ["Property", "Class", "#Words", "#Neurons", "#P before → after, %", "#Change, points"]
     columns += ["#Matched random", "#p", "#Adjusted p"]
     caption = _cut("Class by class", len(rows))
+    return _listing(tables, columns, rows[:_MOST_ROWS], caption, "Search: property, class …")
+
+
+def _adjusted(row: Row) -> str:
+    star = "*" if row["p_adjusted"] is not None and row["p_adjusted"] <= ALPHA else ""
+    return f"{number(row['p_adjusted'], 3)}{star}"
+
+
+def own_effect_listing(tables: Tables) -> Listing:
+    """Each class with its own neurons replaced, and how far these and their random sets are alike in variance."""
+    rows = []
+    for label in tables["properties"]["label"]:
+        own = own_interventions(tables, label).filter(pl.col("class").is_not_null())
+        for row in own.sort("p_adjusted", "change", "class", nulls_last=True).iter_rows(named=True):
+            *effect, p = _effect_cells(row)
+            named = [short_name(label), shortened(row["class"], 60), _count(row["n_words"])]
+            fair = number(row["variance_ratio"], 2)
+            others = _text(difference(row, "others_change", "", ""))
+            rows.append([*named, *effect, fair, others, p, _adjusted(row)])
+    columns = ["Property", "Class", "#Words", "#Own neurons", "#P before → after, %", "#Change, points"]
+    columns += ["#Matched random", "#Variance ratio", "#In other classes", "#p", "#Adjusted p"]
+    caption = _cut("Class by class, each without its own neurons", len(rows))
     return _listing(tables, columns, rows[:_MOST_ROWS], caption, "Search: property, class …")
 
 

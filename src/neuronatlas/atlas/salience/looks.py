@@ -6,7 +6,18 @@ from html import escape
 
 from neuronatlas.atlas.style import BLUE, GREEN, GREY, PURPLE, VERMILION, Look
 
-__all__ = ["ABLATED", "ALONE", "BASELINES", "EXPOSURES", "MATCHED", "SALIENT", "UP_TO", "property_look"]
+__all__ = [
+    "ABLATED",
+    "ALONE",
+    "BASELINES",
+    "ELSEWHERE",
+    "EXPOSURES",
+    "MATCHED",
+    "OWN",
+    "SALIENT",
+    "UP_TO",
+    "property_look",
+]
 
 BASELINES = {
     "accuracy": Look("All neurons", BLUE, "circle", 10),
@@ -28,6 +39,7 @@ ABLATED = {
 }
 ALONE, UP_TO = Look("This layer alone", BLUE, "circle", 7), Look("This layer and all below", VERMILION, "square", 7)
 SALIENT, MATCHED = Look("Salient neurons", BLUE, "circle", 9), Look("Random, matched", GREY, "diamond", 8)
+OWN, ELSEWHERE = Look("Its own neurons", BLUE, "circle", 9), Look("In other classes", BLUE, "circle-open", 7)
 
 _COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 _SYMBOLS = ("circle", "square", "triangle-up", "diamond")

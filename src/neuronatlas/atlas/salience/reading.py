@@ -19,6 +19,7 @@ __all__ = [
     "main_interventions",
     "main_method",
     "n_neurons",
+    "own_interventions",
     "rows_of",
     "score",
     "shown_agreement",
@@ -86,17 +87,27 @@ def total_layers(tables: Tables) -> int:
 
 def main_interventions(tables: Tables, label: str) -> pl.DataFrame:
     """The interventions to show first: the class mass, the mean put in place, the set nearest to the minimal one."""
-    own = tables["interventions"].filter(pl.col("label") == label)
-    for column, wanted in (("measure", list(MEASURES)), ("replacement", ["mean"])):
-        names = own[column].drop_nulls().unique(maintain_order=True).to_list()
-        known = sorted(names, key=lambda name: wanted.index(found) if (found := measure_name(name)) in wanted else 99)
-        own = own.filter(pl.col(column) == known[0]) if known else own
+    own = _shown_first(tables["interventions"].filter(pl.col("label") == label))
     sizes = own["set_size"].drop_nulls().unique().to_list()
     rows = tables["properties"].filter(pl.col("label") == label)["minimal_size"].drop_nulls().to_list()
     if sizes:
         nearest = min(sizes, key=lambda size: (abs(size - rows[0]) if rows else -size, size))
         own = own.filter(pl.col("set_size") == nearest)
     return own
+
+
+def own_interventions(tables: Tables, label: str) -> pl.DataFrame:
+    """Each class with its own neurons replaced: the class mass, the mean put in place; without the classes left out."""
+    own = tables["class_interventions"].filter(pl.col("label") == label, pl.col("change").is_not_null())
+    return _shown_first(own)
+
+
+def _shown_first(rows: pl.DataFrame) -> pl.DataFrame:
+    for column, wanted in (("measure", list(MEASURES)), ("replacement", ["mean"])):
+        names = rows[column].drop_nulls().unique(maintain_order=True).to_list()
+        known = sorted(names, key=lambda name: wanted.index(found) if (found := measure_name(name)) in wanted else 99)
+        rows = rows.filter(pl.col(column) == known[0]) if known else rows
+    return rows
 
 
 def shown_agreement(tables: Tables) -> pl.DataFrame:

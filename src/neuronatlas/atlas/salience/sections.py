@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from neuronatlas.atlas.page import Plot, Section, Tables, level
-from neuronatlas.atlas.salience import curves, effects, findings, listings, places
+from neuronatlas.atlas.salience import curves, effects, findings, listings, own_neurons, places
 from neuronatlas.atlas.salience.looks import BASELINES, EXPOSURES
 from neuronatlas.atlas.salience.names import MEASURES, items_of, measure_name, property_name
 from neuronatlas.atlas.salience.reading import (
@@ -160,7 +160,7 @@ def _class_layers(tables: Tables) -> Iterator[Plot]:
 
 
 def _model(tables: Tables) -> Section | None:
-    shown = []
+    shown: list[Plot] = []
     if not _measured(tables, "interventions", "change"):
         return None
     for place, row in enumerate(rows_of(tables)):
@@ -172,17 +172,28 @@ def _model(tables: Tables) -> Section | None:
         what = MEASURES.get(measure_name(one["measure"]), one["measure"])
         caption = f"{property_name(row['label'])}: change of the {what} when {count(one['set_size'] or 0, 'neuron')} "
         caption += f"are replaced by {put}. * Adjusted p ≤ {ALPHA:g}."
-        shown.append(Plot(f"interventions-{place}", effects.class_effects(own), caption))
+        together = Plot(f"interventions-{place}", effects.class_effects(own), caption)
+        shown += level([together, *own_neurons.own_plot(tables, place)])
     controls = tables["interventions"]["n_controls"].max()
     note = f"Grey: {controls:,} sets of random neurons" if isinstance(controls, int) else "Grey: sets of random neurons"
-    note += " of the same layers and about the same variance, their mean and their whole range. p: how often a random "
     note += (
-        "set lowers the measure as much. All classes: the mean over classes, each counting alike. Probe without the "
+        " of the same layers and about the same variance, their mean and their whole range. p: how often a random set "
+        "lowers the measure as much. All classes: the mean over classes, each counting alike. Probe without the top: "
+        "so many top neurons stand at their mean, and the accuracy that is left."
     )
-    note += "top: so many top neurons stand at their mean, and the accuracy that is left."
-    found = (listings.side_by_side(tables), listings.effect_listing(tables), listings.class_effect_listing(tables))
+    found = [listings.side_by_side(tables), listings.effect_listing(tables), listings.class_effect_listing(tables)]
+    found += [by_class] if (by_class := listings.own_effect_listing(tables)).rows else []
     title = "What the model does without them: encoded does not mean used"
-    return Section("model", "In the model", title, findings.model_sentence(tables), tuple(shown), found, note)
+    finding = f"{findings.model_sentence(tables)} {own_neurons.own_sentence(tables)}".rstrip()
+    return Section(
+        "model",
+        "In the model",
+        title,
+        finding,
+        tuple(shown),
+        tuple(found),
+        f"{note} {own_neurons.own_note(tables)}".rstrip(),
+    )
 
 
 def _overlap(tables: Tables) -> Section:

@@ -33,6 +33,9 @@ _FIELDS = {
     "layer_probes": f"label layer:i upto:b accuracy:f {_SPAN}",
     "interventions": f"label set_size:i replacement class n_words:i measure before:f after:f change:f {_SPAN} "
     "control_mean:f control_low:f control_high:f n_controls:i p:f p_adjusted:f",
+    "class_interventions": f"label set_size:i replacement class n_words:i measure before:f after:f change:f {_SPAN} "
+    "control_mean:f control_low:f control_high:f n_controls:i variance_ratio:f others_change:f p:f p_adjusted:f "
+    "left_out",
     "neurons": "label rank:i layer:i unit:i class direction:i auc:f eta_squared:f eta_squared_words:f words_up:w "
     "words_down:w",
     "contexts": "label layer:i unit:i direction:i place:i value:f word before after source",

@@ -17,7 +17,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.models.reinitialise import reinitialised
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.corpora import Corpus, CorpusError
-from neuronatlas.probing.examples import examples_of, split
+from neuronatlas.probing.examples import examples_of, split_by_sentences
 from neuronatlas.probing.extraction import extract
 from neuronatlas.probing.manifest import Lost, read_manifest
 from neuronatlas.probing.redundancy import Clusters, correlation_tree
@@ -51,6 +51,7 @@ STAGES = (
     Stage("layers", "layers", selecting.layered),
     Stage("clusters", "redundancy", selecting.clustered),
     Stage("intervene", "in the model", intervening.intervened),
+    Stage("intervene-classes", "in the model, class by class", intervening.intervened_by_class),
     Stage("describe", "describing", intervening.described),
 )
 """What is done for each property, in this order: later stages read what earlier ones stored."""
@@ -71,8 +72,8 @@ def build_salience_atlas(
     `corpora` are the same sentences with the labels of one property each: their activations are extracted once, into
     `folder/activations`, where they stay with `keep_activations`. Interrupted at any moment, the same call takes up
     where it was and ends in the same bytes. Tables: properties, classes, dropped_classes, rankings, agreement,
-    ablation, minimal, sets, disjoint, layers, layer_probes, interventions, neurons, contexts, overlaps, measures,
-    notes; `tables.SCHEMAS` has their columns. Arrays `probe-0`, `probe-1`, ...: the probes.
+    ablation, minimal, sets, disjoint, layers, layer_probes, interventions, class_interventions, neurons, contexts,
+    overlaps, measures, notes; `tables.SCHEMAS` has their columns. Arrays `probe-0`, `probe-1`, ...: the probes.
 
     Errors: CorpusError for corpora of different sentences or twice the same property; ExamplesError for a property of
     fewer than two classes; SettingsError for layers, SiteError for a site that the model lacks; ActivationsError and
@@ -108,7 +109,7 @@ def _check(corpora: Sequence[Corpus], settings: SalienceSettings) -> None:
             )
     for corpus in corpora:
         nothing = Activations.of(np.zeros((corpus.n_items, 1), dtype=np.float32))
-        split(examples_of(nothing, corpus, settings.min_count), settings.shares, settings.seed)
+        split_by_sentences(examples_of(nothing, corpus, settings.min_count), settings.shares, settings.seed)
 
 
 def _check_layers(model: Model, settings: SalienceSettings) -> None:

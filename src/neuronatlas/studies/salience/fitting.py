@@ -10,7 +10,7 @@ import polars as pl
 from neuronatlas.models import ModelError
 from neuronatlas.neurons import NeuronSet
 from neuronatlas.probing.controls import accuracy_by_exposure, baselines, selectivity
-from neuronatlas.probing.examples import ExamplesError, examples_of, split, split_by_words
+from neuronatlas.probing.examples import ExamplesError, examples_of, split_by_sentences, split_by_words
 from neuronatlas.probing.probe import ElasticNetProbe
 from neuronatlas.probing.rankings import top_neurons
 from neuronatlas.probing.redundancy import layer_histogram
@@ -132,6 +132,6 @@ def untrained(work: Property) -> Tables:
         note = {"label": work.label, "stage": "random weights", "note": str(error)}
         return {"notes": frame("notes", [note])}
     examples = examples_of(acts, work.corpus, settings.min_count)
-    parts = loaded(split(examples, settings.shares, settings.seed))
+    parts = loaded(split_by_sentences(examples, settings.shares, settings.seed))
     probe = refitted(work.probe, parts.train)
     return {"measures": named(work.label, {"random_weights": accuracy(probe, parts.test, seed=settings.seed)})}

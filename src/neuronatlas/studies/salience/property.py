@@ -16,10 +16,11 @@ from neuronatlas.models.model import Model
 from neuronatlas.neurons import Neuron, NeuronSet
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.corpora import Corpus
-from neuronatlas.probing.examples import Examples, Split, examples_of, split
+from neuronatlas.probing.examples import Examples, Split, examples_of, split_by_sentences
 from neuronatlas.probing.manifest import Lost
 from neuronatlas.probing.probe import ElasticNetProbe
 from neuronatlas.probing.ranking import Ranking
+from neuronatlas.probing.rankings import rank
 from neuronatlas.probing.redundancy import Clusters
 from neuronatlas.probing.scoring import Hits, hits
 from neuronatlas.studies.salience.settings import SalienceSettings
@@ -79,7 +80,7 @@ class Property:
     @cached_property
     def split(self) -> Split:
         """Train, dev and test by whole sentences."""
-        return loaded(split(self.examples, self.settings.shares, self.settings.seed))
+        return loaded(split_by_sentences(self.examples, self.settings.shares, self.settings.seed))
 
     @cached_property
     def probe(self) -> ElasticNetProbe:
@@ -119,6 +120,12 @@ class Property:
     def ranking(self) -> Ranking:
         """The ranking that sets, interventions and descriptions come from."""
         return self.rankings["lca"]
+
+    @cached_property
+    def class_ranking(self) -> Ranking:
+        """The same with the order for each class alone: anew from the probe, since the atlas keeps the whole order."""
+        train = self.split.train
+        return rank(train.acts, train.labels, method="lca", probe=self.probe, progress=False)
 
     @cached_property
     def minimal(self) -> NeuronSet:

@@ -32,13 +32,16 @@ class SalienceSettings:
     Probe: `l1` and `l2`, or a `search` for them on the dev sentences (`dev` for accuracy, `ablation` for what tells
     top from bottom neurons), solved to a duality gap of `tol`; `shares` of train, dev and test; classes of fewer than
     `min_count` items are left out.
-    Rankings: `methods`, among them lca, which sets and interventions come from; `ablated` are the shares of neurons
-    that ablation keeps or drops.
+    Rankings: `methods`, lca among them: whatever their order, minimal sets with their layers, interventions and
+    descriptions are of its neurons; `ablated` are the shares of neurons that ablation keeps or drops.
     Sets: `delta` is the accuracy that a minimal set may lose, `most_sets` how many disjoint ones are looked for at
     most, `mass` the share of a class' weight that its top neurons have, `threshold` the distance 1 - |correlation| of
     redundant neurons.
     In the model: the top neurons, as many as the minimal set has but at most the share `replaced` of all, take these
-    `replacements`, against `n_controls` random sets, for `words_per_class` words.
+    `replacements`, against `n_controls` random sets, for `words_per_class` words. Then each of the `most_classes` most
+    frequent classes loses its own neurons, its top ones at `mass` but at most the share `replaced`, against
+    up to `class_controls` random sets each: more of these, since no p is below 1 / (1 + class_controls), and that has
+    to withstand a correction for all classes.
     `described` top neurons are described by `contexts` words and contexts each.
     """
 
@@ -60,7 +63,9 @@ class SalienceSettings:
     threshold: float = 0.3
     replaced: float = 0.05
     replacements: tuple[Replacement, ...] = ("mean",)
-    n_controls: int = 20
+    n_controls: int = 40
+    class_controls: int = 100
+    most_classes: int = 20
     words_per_class: int = 30
     described: int = 20
     contexts: int = 5
@@ -71,8 +76,7 @@ class SalienceSettings:
         _require(self, ("delta", "threshold"), lambda value: 0 <= value < 1, "a number from 0 and below 1 expected")
         _require(self, ("tol",), lambda value: 0 < value < 1, "a number above 0 and below 1 expected")
         _require(self, ("mass", "replaced"), lambda value: 0 <= value <= 1, "a number from 0 to 1 expected")
-        counts = ("min_count", "n_controls", "words_per_class", "described", "contexts", "most_sets")
-        _require(self, counts, lambda value: value >= 1, "a number from 1 expected")
+        _require(self, _COUNTS, lambda value: value >= 1, "a number from 1 expected")
         _require(self, ("shares",), _divides, "three positive numbers of sum 1 expected, for train, dev and test")
         _require(self, ("ablated",), _ablates, "one or more different numbers expected, above 0 and below 1")
         self._require_known("methods", RANKINGS)
@@ -91,6 +95,12 @@ class SalienceSettings:
         if not given or len(set(given)) != len(given) or not set(given) <= set(known):
             named = ", ".join(map(repr, given)) or "none"
             raise SettingsError(f"{name} {named}: one or more different ones of {', '.join(known)} expected")
+
+
+_COUNTS = (
+    *("min_count", "n_controls", "class_controls", "most_classes", "words_per_class"),
+    *("described", "contexts", "most_sets"),
+)
 
 
 def _require(settings: SalienceSettings, names: Sequence[str], holds: Any, expected: str) -> None:

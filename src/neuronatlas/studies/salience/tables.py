@@ -47,6 +47,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     | dict.fromkeys(("before", "after", "change", "low", "high"), pl.Float64)
     | dict.fromkeys(("control_mean", "control_low", "control_high"), pl.Float64)
     | {"n_controls": pl.Int64, "p": pl.Float64, "p_adjusted": pl.Float64},
+    # Each class with its own neurons replaced; or why it was not asked for, `left_out`, and nothing else.
+    "class_interventions": _LABEL
+    | {"set_size": pl.Int64, "replacement": pl.String, "class": pl.String, "n_words": pl.Int64, "measure": pl.String}
+    | dict.fromkeys(("before", "after", "change", "low", "high"), pl.Float64)
+    | dict.fromkeys(("control_mean", "control_low", "control_high"), pl.Float64)
+    | {"n_controls": pl.Int64, "variance_ratio": pl.Float64, "others_change": pl.Float64}
+    | {"p": pl.Float64, "p_adjusted": pl.Float64, "left_out": pl.String},
     "neurons": _LABEL
     | {"rank": pl.Int64}
     | _PLACE
