@@ -85,7 +85,7 @@ def _words_alone(tables: Tables) -> str:
         low = row["accuracy"] is not None and row["word_majority"] is not None and not is_beyond(row, "word_majority")
         return f"{score(row, 'accuracy')} against {Score(row['word_majority'])}" if low else ""
 
-    text = "Each word's most frequent class does as well as the probe or better, so the neurons need not tell more than it"
+    text = "Each word's most frequent class does as well as the probe or better, so neurons need not tell more than it"
     return _told(tables, text, test)
 
 
