@@ -141,7 +141,8 @@ def _own(found: OwnNeurons) -> str:
     size = count(found.fewest, "neuron") if found.fewest == found.most else f"{found.fewest} to {found.most} neurons"
     moved = f"{len(found.falling)} of {count(found.n_classes, 'class', 'classes')}"
     named = f": {listed(list(found.falling))}" if found.falling else ""
-    rest = f" {count(found.n_left_out, 'class', 'classes')} were not tried." if found.n_left_out else ""
+    were = "was" if found.n_left_out == 1 else "were"
+    rest = f" {count(found.n_left_out, 'class', 'classes')} {were} not tried." if found.n_left_out else ""
     return (
         f"Its own? With each class's own neurons alone at {value} ({size} a class, up to {found.n_controls} random "
         f"sets each), the probability of {moved} falls more than by chance{named}.{rest}"
