@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import neuronatlas
-from neuronatlas.cli import atlases, inspecting, probing
+from neuronatlas.cli import atlases, checking, inspecting, probing
 from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
@@ -33,7 +33,7 @@ def _help(command: Callable[..., None]) -> str:
 
 for command in (
     atlases.demo,
-    inspecting.check,
+    checking.check,
     inspecting.attribute,
     atlases.locate,
     inspecting.effects,

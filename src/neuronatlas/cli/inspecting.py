@@ -1,4 +1,4 @@
-"""Commands that look at a model: `check`, `attribute`, `effects`."""
+"""Commands that look at a model's neurons: `attribute`, `effects`."""
 
 from __future__ import annotations
 
@@ -34,49 +34,9 @@ from neuronatlas.knowledge.attribution import Attribution
 from neuronatlas.knowledge.attribution import attribute as find_scores
 from neuronatlas.knowledge.effects import effects as find_effects
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
-from neuronatlas.models import Model
-from neuronatlas.models.checking import ProvedWays, prove_ways
 from neuronatlas.studies.overview import atlas_neurons, find_row
 
-__all__ = ["attribute", "check", "effects"]
-
-
-def check(
-    model: ModelName, revision: Revision = None, device: Device = "auto", dtype: Dtype = "auto", as_json: AsJson = False
-) -> None:
-    """Find a model's neurons, prove that they are the right ones, and say what this tool can do with the model.
-
-    Example: neuronatlas check bert-base-cased
-
-    Prints the model's kind and blocks, each site of neurons with its widths and modules, the four proofs with their
-    numbers, and the way in which attribution runs. A model that fails is refused with the reason, exit code 1.
-    """
-    loaded = open_model(model, revision=revision, device=device, dtype=dtype)
-    ways = prove_ways(loaded)
-    if as_json:
-        print_json(_check_document(loaded, ways))
-    else:
-        show.show_check(console(), loaded, ways)
-
-
-def _check_document(model: Model, ways: ProvedWays) -> dict[str, Any]:
-    sites = {
-        site.name: {
-            "widths": list(site.widths),
-            "layers": [asdict(proof) for proof in site.proofs],
-            "written_back_bit_equal": True,
-            "zeroing_changes_the_output": True,
-        }
-        for site in model.sites.values()
-    }
-    about: dict[str, Any] = {
-        "model": model.name,
-        "kind": model.kind,
-        "revision": model.revision,
-        "digest": model.digest,
-    }
-    about |= {"dtype": str(model.dtype), "blocks": len(model.blocks), "max_length": model.max_length}
-    return about | {"sites": sites, "missing_sites": model.missing, "ways": asdict(ways)}
+__all__ = ["attribute", "effects"]
 
 
 def attribute(

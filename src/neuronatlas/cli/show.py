@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,9 @@ from neuronatlas.atlas.knowledge import findings
 from neuronatlas.atlas.knowledge.looks import CONDITIONS, gain_label
 from neuronatlas.atlas.wording import Effect as Change
 from neuronatlas.atlas.wording import count, number, percent
-from neuronatlas.models.checking import ProvedWays
-from neuronatlas.models.model import Model
-from neuronatlas.models.sites import Site
 from neuronatlas.studies.overview import Effect, Example, overview_of
 
-__all__ = ["show_check", "show_effects", "show_example", "show_findings", "table_of"]
+__all__ = ["show_effects", "show_example", "show_findings", "table_of"]
 
 _BAR = 30
 
@@ -90,47 +85,6 @@ def show_example(out: Console, example: Example, folder: Path) -> None:
     out.print(table_of(("first choices as it is", "with them suppressed"), rows, left=2))
     more = ["neuronatlas", "effects", "specimen", "specimen", "--atlas", str(folder), "--relations", fact.relation]
     out.print(f"More of it: {shlex.join([*more, '--fact', fact.label])}", soft_wrap=True)
-
-
-def show_check(out: Console, model: Model, ways: ProvedWays) -> None:
-    """What a model is, where its neurons are, and what was proved of them."""
-    out.print(f"{model.name}: a {model.kind} language model of {count(len(model.blocks), 'block')}, {model.dtype}")
-    out.print(
-        f"weights {model.digest}, revision {model.revision or 'none'}, prompts of up to {model.max_length:,} tokens\n"
-    )
-    for site in model.sites.values():
-        out.print(f"{site.name:<10} {_pattern(site)} ({site.points[-1].side})")
-    rows = [
-        (s.name, len(s.points), _widths(s.widths), _deviation(s), "bit-equal", "changed") for s in model.sites.values()
-    ]
-    out.print(table_of(("site", "layers", "1 width", "2 deviation", "3 written back", "4 zeroed"), rows))
-    out.print(
-        "The proofs: 1 what is captured is as wide as the layer; 2 the projection applied to it gives the model's own "
-        "result, up to this share of the largest value; 3 writing it back leaves the logits bit-equal; 4 zeroing any "
-        "layer changes them."
-    )
-    for name, reason in model.missing.items():
-        out.print(f"no site {name}: {reason}", style="yellow")
-    out.print(f"Attribution runs by {ways.at_answer} at the answer's place and by {ways.elsewhere} elsewhere.")
-    for way, reason in ways.refused.items():
-        out.print(f"not by {way}: {reason}", style="yellow")
-
-
-def _widths(widths: Sequence[int]) -> str:
-    return ", ".join(f"{width:,}" if n == 1 else f"{n} x {width:,}" for width, n in Counter(widths).items())
-
-
-def _pattern(site: Site) -> str:
-    """The modules' path with a star for the number that differs, or the first and the last one."""
-    paths = [point.path for point in site.points]
-    starred = {re.sub(r"\.\d+(?=\.|$)", ".*", path, count=1) for path in paths}
-    if len(set(paths)) == 1 or len(starred) > 1:
-        return " ... ".join(dict.fromkeys((paths[0], paths[-1])))
-    return starred.pop()
-
-
-def _deviation(site: Site) -> str:
-    return f"{max(proof.error for proof in site.proofs):.0e}" if site.name != "hidden" else "no projection"
 
 
 def show_effects(out: Console, table: pl.DataFrame, control: pl.DataFrame) -> None:

@@ -24,7 +24,11 @@ def first_tensor(value: Any) -> Tensor | None:
 
 def with_first_tensor(value: Any, tensor: Tensor) -> Any:
     """The same structure with its first tensor replaced."""
-    return tensor if isinstance(value, Tensor) else (tensor, *value[1:])
+    if isinstance(value, Tensor):
+        return tensor
+    replaced = (tensor, *value[1:])
+    # Lists stay lists, and tuples with names keep them.
+    return type(value)(*replaced) if hasattr(value, "_fields") else type(value)(replaced)
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ def load(
 def _with_sites(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, name: str, revision: str | None, site: str
 ) -> Model:
-    run = _probe(module, tokenizer)
     try:
+        run = _probe(module, tokenizer)
         calls = trace_blocks(module, run)
         blocks = find_blocks(module, calls)
     except StructureError as error:
@@ -74,7 +74,7 @@ def _with_sites(
     sites = {}
     for proposal in proposed.values():
         try:
-            sites[proposal.name] = Site(proposal.name, proposal.points, prove(module, proposal, run))
+            sites[proposal.name] = Site(proposal.name, proposal.points, prove(module, proposal, run, blocks))
         except SiteError as error:
             missing[proposal.name] = str(error)
     model = Model(module, tokenizer, kind, name, revision, blocks, sites, missing, site)
@@ -90,6 +90,12 @@ def _probe(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Calla
         logits: Tensor = module(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         return logits
 
+    try:
+        with torch.no_grad():
+            run()
+    except Exception as error:  # whatever it wants beside them, the answer is the same
+        reason = " ".join(str(error).split())
+        raise StructureError(f"it does not run on token ids alone ({type(error).__name__}: {reason})") from error
     return run
 
 

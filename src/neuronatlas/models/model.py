@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuronatlas.models.sites import Site, SiteError
-from neuronatlas.models.structure import Block
+from neuronatlas.models.structure import Block, StructureError
 from neuronatlas.neurons import Layout
 
 __all__ = ["Kind", "Model"]
@@ -62,7 +62,8 @@ class Model:
                 (m.padding_idx + 1 for n, m in self.module.named_modules() if _is_offset_table(n, m)), default=0
             )
             limits.append(positions - offset)
-        return min(limits)
+        # Some configurations say -1 where there is no limit.
+        return min(limit for limit in limits if limit > 0)
 
     @property
     def digest(self) -> str:
@@ -113,8 +114,9 @@ class Model:
 
 def probe_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "2 7"]:
     """Two rows of seven fixed random tokens that are not special."""
-    weight = module.get_input_embeddings().weight
-    assert isinstance(weight, Tensor)
+    weight = getattr(module.get_input_embeddings(), "weight", None)
+    if not isinstance(weight, Tensor):
+        raise StructureError("its input embeddings are not one table with a vector for each token")
     plain = sorted(set(range(min(len(tokenizer), weight.shape[0]))) - set(tokenizer.all_special_ids))
     picks = torch.randint(len(plain), (2, 7), generator=torch.Generator().manual_seed(0))
     return torch.tensor(plain)[picks].to(weight.device)

@@ -7,6 +7,7 @@ projection) and `hidden` (the residual stream: layer 0 is the embeddings, layer 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from neuronatlas.models.calls import Call, first_tensor, hooks
-from neuronatlas.models.structure import Block, Projection
+from neuronatlas.models.structure import Block, Projection, find_blocks, trace_blocks
 from neuronatlas.models.taps import Edit, Point, tapped
 
-__all__ = ["SITES", "LayerProof", "Site", "SiteError", "propose_sites", "prove"]
+__all__ = ["SITES", "LayerProof", "Site", "SiteError", "path_pattern", "propose_sites", "prove"]
 
 SITES = ("ffn", "attention", "hidden")
 
@@ -52,6 +53,15 @@ class Site:
         return tuple(point.width for point in self.points)
 
 
+def path_pattern(site: Site) -> str:
+    """The path of a site's modules with {i} for the layer's number, or the first and the last one."""
+    paths = [point.path for point in site.points]
+    found = {re.sub(r"\.\d+(?=\.|$)", ".{i}", path, count=1) for path in paths}
+    if len(set(paths)) == 1 or len(found) > 1:
+        return " ... ".join(dict.fromkeys((paths[0], paths[-1])))
+    return found.pop()
+
+
 def propose_sites(blocks: Sequence[Block], calls: Sequence[Call]) -> tuple[dict[str, Site], dict[str, str]]:
     """The sites that the structure suggests, not yet proved, and the reason for each site that is missing."""
     sites, missing = {}, {}
@@ -60,9 +70,8 @@ def propose_sites(blocks: Sequence[Block], calls: Sequence[Call]) -> tuple[dict[
         projections = [(block, _of(block, name)) for block in blocks]
         lacking = [block for block, projection in projections if projection is None]
         if lacking:
-            missing[name] = (
-                f"layer {lacking[0].layer} ({lacking[0].path}): {lacking[0].reason or f'no single {name} output'}"
-            )
+            reason = lacking[0].reason if name == "ffn" else "no single projection of mixed positions"
+            missing[name] = f"layer {lacking[0].layer} ({lacking[0].path}): {reason}"
             continue
         sites[name] = Site(
             name,
@@ -91,12 +100,16 @@ def _hidden_points(
     return tuple(points)
 
 
-def prove(root: nn.Module, site: Site, run: Callable[[], Tensor]) -> tuple[LayerProof, ...]:
+def prove(
+    root: nn.Module, site: Site, run: Callable[[], Tensor], blocks: Sequence[Block] | None = None
+) -> tuple[LayerProof, ...]:
     """Prove a site on the loaded weights; `run` gives the logits of a fixed input.
 
-    The four invariants: (1) what is captured is as wide as the layer; (2) the down-projection applied to what was
+    The four invariants: (1) what is captured is [row, position, unit], as wide as the layer, and positions that the
+    model appends for itself leave the logits bit-equal whatever they hold; (2) the down-projection applied to what was
     captured gives the output of the block's projection; (3) writing back what was captured leaves the logits bit-equal;
-    (4) zeroing it changes them.
+    (4) zeroing it changes them. And the place is the one that the structure of its own block gives: `blocks`, or what
+    is found there now. Values before the activation, or of a gate alone, can hold to all four.
 
     Errors: SiteError with the layer, the invariant that failed, and what was found.
     """
@@ -123,15 +136,52 @@ def prove(root: nn.Module, site: Site, run: Callable[[], Tensor]) -> tuple[Layer
         with tapped(root, {point: write_back(point) for point in site.points}):
             if not torch.equal(run(), logits):
                 raise SiteError(f"site {site.name!r}: writing back what was captured changes the model's output")
-        return tuple(_prove_layer(root, site, point, captured[point], logits, run) for point in site.points)
+        proofs = tuple(_prove_layer(root, site, point, captured[point], logits, run) for point in site.points)
+    _prove_places(site, find_blocks(root, trace_blocks(root, run)) if blocks is None else blocks)
+    return proofs
+
+
+def _prove_places(site: Site, blocks: Sequence[Block]) -> None:
+    """Hold every point to the module, the side of it and the call that the structure of its block gives."""
+    expected: list[tuple[nn.Module | None, str, int]]
+    if site.name == "hidden":
+        expected = [(blocks[0].module, "input", blocks[0].call), *((b.module, "output", b.call) for b in blocks)]
+    else:
+        found = [_of(block, site.name) for block in blocks]
+        expected = [(None if p is None else p.module, "input", b.call) for p, b in zip(found, blocks, strict=True)]
+    if len(site.points) != len(expected):
+        raise SiteError(
+            f"site {site.name!r}: {len(site.points)} layers, {len(expected)} expected of {len(blocks)} blocks"
+        )
+    for point, (module, side, call) in zip(site.points, expected, strict=True):
+        if point.module is not module or (point.side, point.call) != (side, call):
+            block = blocks[max(0, point.layer - 1) if site.name == "hidden" else point.layer]
+            raise SiteError(
+                f"{_where(site, point)}: the {point.side} of this module is not where the block {block.path} has them"
+            )
+
+
+def _where(site: Site, point: Point) -> str:
+    return f"site {site.name!r}, layer {point.layer} ({point.path})"
 
 
 def _prove_layer(
     root: nn.Module, site: Site, point: Point, values: Tensor, logits: Tensor, run: Callable[[], Tensor]
 ) -> LayerProof:
-    where = f"site {site.name!r}, layer {point.layer} ({point.path})"
+    where = _where(site, point)
     if values.shape[-1] != point.width:
         raise SiteError(f"{where}: captured {values.shape[-1]} values a position, expected {point.width}")
+    rows, positions = logits.shape[:2]
+    if values.shape[0] != rows or values.shape[1] < positions:
+        raise SiteError(f"{where}: captured {tuple(values.shape)} for {rows} rows of {positions} positions")
+    if values.shape[1] > positions:
+        with tapped(
+            root, {point: lambda given: torch.cat([given[:, :positions], 2 * given[:, positions:] + 1], dim=1)}
+        ):
+            if not torch.equal(run(), logits):
+                raise SiteError(
+                    f"{where}: the output depends on {values.shape[1]} positions for a prompt of {positions}"
+                )
     error = 0.0
     if site.name != "hidden":
         error = _projection_error(root, point, values, run)

@@ -1,0 +1,25 @@
+"""What the sites are called in other tools, so that results can be compared and hooks be written elsewhere."""
+
+from __future__ import annotations
+
+__all__ = ["other_names"]
+
+_TRANSFORMER_LENS = {
+    "ffn": "blocks.{i}.mlp.hook_post",
+    "attention": "blocks.{i}.attn.hook_z, heads side by side",
+    "hidden": "blocks.{i-1}.hook_resid_post, layer 0 blocks.0.hook_resid_pre (hook_normalized_resid_post where norms "
+    "follow the blocks)",
+}
+_HIDDEN_STATES = "outputs.hidden_states[i] of output_hidden_states=True (its last one may have passed a final norm)"
+
+
+def other_names(site: str, path: str) -> dict[str, str]:
+    """The names of a site by tool, for layer {i}; `path` is the module's path with {i} or * for the layer.
+
+    >>> other_names("ffn", "model.layers.{i}.mlp.down_proj")["TransformerLens"]
+    'blocks.{i}.mlp.hook_post'
+    """
+    names = {"TransformerLens": _TRANSFORMER_LENS[site]}
+    if site == "hidden":
+        return names | {"transformers": _HIDDEN_STATES}
+    return names | {"baukit": f'Trace(model, "{path}", retain_input=True).input', "nnsight": f"model.{path}.input"}

@@ -1,0 +1,134 @@
+"""The sweep's outcomes as a page of Markdown and as plain records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from neuronatlas.studies.sweep.walk import STEPS, TOLERANCE, Outcome
+
+__all__ = ["COLUMNS", "Counts", "count_outcomes", "markdown_page", "outcome_cells", "outcome_record"]
+
+COLUMNS = ("model type", "class", "for", "result", "ffn", "attention", "hidden", "runs by", "deviation", "why not")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many architectures there are, could be built, have feed-forward neurons, and what became of them.
+
+    `feed_forward` counts those that were understood well enough to say so.
+    """
+
+    all: int
+    built: int
+    feed_forward: int
+    passed: int
+    refused: int
+    crashed: int
+
+    def sentence(self) -> str:
+        """The counts in words."""
+        return (
+            f"{self.all} classes: {self.built} built, {self.feed_forward} found to have feed-forward neurons, "
+            f"{self.passed} passed at `ffn`, {self.refused} refused with the reason, {self.crashed} crashed."
+        )
+
+
+def count_outcomes(outcomes: Sequence[Outcome]) -> Counts:
+    """Count outcomes by what became of them.
+
+    >>> count_outcomes([]).sentence()[:10]
+    '0 classes:'
+    """
+    states = Counter(outcome.state for outcome in outcomes)
+    return Counts(
+        len(outcomes),
+        len(outcomes) - states["not built"],
+        sum(bool(outcome.feed_forward) for outcome in outcomes),
+        states["passed"],
+        states["refused"],
+        states["crashed"],
+    )
+
+
+def outcome_cells(outcome: Outcome) -> tuple[str, ...]:
+    """One row of the table, under `COLUMNS`."""
+    sites = (_widths(outcome.sites.get(name, ())) for name in ("ffn", "attention", "hidden"))
+    deviation = "" if outcome.deviation is None else f"{outcome.deviation:.0e}"
+    names = (outcome.model_type, outcome.class_name, outcome.kind, outcome.state)
+    return (*names, *sites, ", ".join(dict.fromkeys(outcome.ways)), deviation, outcome.reason)
+
+
+def _widths(widths: Sequence[int]) -> str:
+    return ", ".join(f"{n} x {width:,}" for width, n in Counter(widths).items())
+
+
+def outcome_record(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as JSON has it."""
+    return {
+        "model_type": outcome.model_type,
+        "class": outcome.class_name,
+        "kind": outcome.kind,
+        "state": outcome.state,
+        "sites": {name: list(widths) for name, widths in outcome.sites.items()},
+        "ways": list(outcome.ways),
+        "deviation": outcome.deviation,
+        "feed_forward": outcome.feed_forward,
+        "reason": outcome.reason,
+    }
+
+
+def markdown_page(outcomes: Sequence[Outcome]) -> str:
+    """The page: what was tried, the counts, the commonest reasons, and the table."""
+    lines = [
+        "# Architectures",
+        "",
+        "Every causal, masked and sequence-to-sequence language-model class of transformers, built at toy size with "
+        "random weights and held to what NeuronAtlas promises of a model. There is no list of names in the package: "
+        "what stands here is what its proofs said. Made by `neuronatlas check --all --markdown docs/architectures.md` "
+        f"with transformers {transformers.__version__} and torch {torch.__version__.partition('+')[0]}; not typed.",
+        "",
+        count_outcomes(outcomes).sentence(),
+        "",
+        *_definitions(),
+        "",
+        "| reason | classes |",
+        "|---|---:|",
+        *(f"| {_cell(reason)} | {n} |" for reason, n in _reasons(outcomes)),
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{'---|' * len(COLUMNS)}",
+        *(f"| {' | '.join(map(_cell, outcome_cells(outcome)))} |" for outcome in outcomes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _definitions() -> list[str]:
+    return [
+        "- **passed**: the site `ffn` was found and proved on every layer; attribution scores of every neuron, at the "
+        f"answer's place and at another position, by {STEPS} nodes, equal plain re-runs of the whole model to "
+        f"{TOLERANCE:.0e} of the largest score (float32); suppressing a third of each layer's neurons changes the "
+        "logits, and they are bit-equal afterwards.",
+        "- **refused**: one of the package's own errors, with its reason in the last column. Sites that were proved "
+        "nevertheless can be used: `--site hidden`.",
+        "- **crashed**: a promise that was not kept, or an error that is none of the package's own.",
+        "- **not built**: transformers gave no model, for a missing library or for a configuration that was not found.",
+        "- **ffn, attention, hidden**: layers x neurons of each proved site. **runs by**: how attribution ran, "
+        "`replay-cached` and `replay` being the fast ways and `plain` the re-runs themselves, so that its deviation "
+        "is 0 by nature. **deviation**: the largest of a score, as a share of the largest score.",
+    ]
+
+
+def _reasons(outcomes: Sequence[Outcome]) -> list[tuple[str, int]]:
+    """Reasons with what is particular to one model cut off, the commonest first."""
+    found = Counter(outcome.cause for outcome in outcomes if outcome.reason)
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,0 +1,179 @@
+"""Walks the toys: loads each as a user's model is loaded, attributes, compares with plain re-runs, suppresses.
+
+A refusal is one of the package's own errors, with its reason. Anything else that is raised is a fault of the package
+and is told as a crash.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from neuronatlas.knowledge.attribution import AttributionError, attribute
+from neuronatlas.knowledge.facts import FactError
+from neuronatlas.knowledge.quadrature import rule_nodes
+from neuronatlas.models import Model, ModelError, SiteError, load, suppress
+from neuronatlas.models.answers import QueryError
+from neuronatlas.models.gradients import path_gradients
+from neuronatlas.models.replay import Plain, Prompts
+from neuronatlas.neurons import NeuronError
+from neuronatlas.studies.sweep.toys import Architecture, Kind, architectures, build, toy_tokenizer
+
+__all__ = ["TOLERANCE", "Outcome", "State", "sweep", "try_architecture", "try_model"]
+
+State = Literal["passed", "refused", "crashed", "not built"]
+
+TOLERANCE = 1e-5
+"""Largest deviation of a score from plain re-runs, relative to the largest score of the prompt (float32)."""
+
+STEPS = 3
+LONGEST = 180
+"""Characters of a reason."""
+_REFUSALS = (SiteError, ModelError, QueryError, FactError, AttributionError, NeuronError)
+_WORDS = "w11 w52 w33 w74 w25 w96 w47"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one architecture.
+
+    `sites` are those that were proved, with their widths, a layer each; `ways` how attribution ran at the answer's
+    place and elsewhere; `deviation` the largest from plain re-runs, as a share of the largest score; `feed_forward`
+    whether a layer of it has feed-forward neurons (None where that is not known); `reason` why it did not pass.
+    """
+
+    model_type: str
+    class_name: str
+    kind: Kind
+    state: State
+    sites: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ways: tuple[str, ...] = ()
+    deviation: float | None = None
+    feed_forward: bool | None = None
+    reason: str = ""
+
+    @property
+    def cause(self) -> str:
+        """The reason without what is particular to this model, for counting."""
+        text = re.sub(r"^(site '\w+', )?layer \d+ \([^)]*\): ", "", self.reason)
+        return re.sub(r"\d+", "N", text.partition(" (")[0])
+
+
+class _WrongError(Exception):
+    """A promise that the package did not keep on a toy."""
+
+
+def sweep(chosen: Sequence[Architecture] | None = None, *, progress: bool = True) -> Iterator[Outcome]:
+    """Try architectures one by one, by default all of transformers', and yield what became of each.
+
+    >>> [outcome.state for outcome in sweep([Architecture("llama", "LlamaForCausalLM", "causal")], progress=False)]
+    ['passed']
+    """
+    wanted = architectures() if chosen is None else chosen
+    tokenizer = toy_tokenizer()
+    with tqdm(wanted, unit="architecture", disable=not progress, dynamic_ncols=True) as bar:
+        for architecture in bar:
+            bar.set_postfix_str(architecture.model_type)
+            yield try_architecture(architecture, tokenizer)
+
+
+def try_architecture(architecture: Architecture, tokenizer: PreTrainedTokenizerBase) -> Outcome:
+    """Build one architecture and try it."""
+    about = (architecture.model_type, architecture.class_name, architecture.kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # configurations warn of what the recipe made small
+        try:
+            module = build(architecture)
+        except Exception as error:  # noqa: BLE001 - whatever transformers raises, this one cannot be tried
+            return Outcome(*about, "not built", reason=_line(error))
+        return try_model(module, tokenizer, architecture)
+
+
+def try_model(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: Architecture) -> Outcome:
+    """Load a built model, and if it is not refused hold it to every promise."""
+    names = (about.model_type, about.class_name, about.kind)
+    model: Model | None = None
+    try:
+        # Every model with blocks has the site `hidden`, so that what it lacks can be told from what it has.
+        model = load((module, tokenizer), site="hidden")
+        model.default_site = "ffn"
+        model.site()
+        ways, deviation = _compare(model)
+        _suppress_and_restore(model)
+    except _REFUSALS as error:
+        return Outcome(
+            *names, "refused", _widths(model), feed_forward=_has_neurons(model), reason=_line(error, about.class_name)
+        )
+    except Exception as error:  # noqa: BLE001 - a fault of the package, and the sweep goes on
+        kind = "" if isinstance(error, _WrongError) else f"{type(error).__name__}: "
+        return Outcome(*names, "crashed", _widths(model), feed_forward=_has_neurons(model), reason=kind + _line(error))
+    return Outcome(*names, "passed", _widths(model), ways, deviation, True)
+
+
+def _line(error: Exception, class_name: str = "") -> str:
+    """An error in one short line, without the model's name, which the table has beside it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(rf"^{class_name}(: | has no site '\w+': | \(\S+\) is )", "", text) if class_name else text
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
+
+
+def _widths(model: Model | None) -> dict[str, tuple[int, ...]]:
+    return {} if model is None else {name: site.widths for name, site in model.sites.items()}
+
+
+def _has_neurons(model: Model | None) -> bool | None:
+    return None if model is None else any(block.ffn is not None or block.unaccounted for block in model.blocks)
+
+
+def _compare(model: Model) -> tuple[tuple[str, ...], float]:
+    """The ways in which attribution runs at the answer's place and elsewhere, and its largest deviation."""
+    prompt = f"{_WORDS} [MASK] w66 w67" if model.kind == "masked" else f"{_WORDS} [MASK]"
+    found = []
+    for position in ("answer", 2):
+        scores = attribute(model, prompt, _answer(model, prompt), position=position, steps=STEPS)
+        asked = scores.query
+        column = torch.tensor([[asked.position], [asked.answer_position], [asked.answer_id]])
+        prompts = Prompts(torch.tensor([asked.ids]), *column)
+        right = path_gradients(model, prompts, *rule_nodes("gauss-legendre", STEPS), way=Plain)
+        plain = torch.cat([n * g for n, g in zip(right.neurons, right.gradients, strict=True)], dim=1)[0]
+        largest = plain.abs().max()
+        if position == "answer" and not bool(largest > 0):
+            raise _WrongError("no neuron has a score, so nothing is compared")
+        # Elsewhere nothing need reach the answer, and then nothing may be said to.
+        apart = (torch.as_tensor(scores.values) - plain).abs().max() / torch.where(largest > 0, largest, 1)
+        if not float(apart) <= TOLERANCE:
+            raise _WrongError(f"scores by {scores.way} differ from plain re-runs by {float(apart):.1e} of the largest")
+        found.append((scores.way, float(apart)))
+    return tuple(way for way, _ in found), max(apart for _, apart in found)
+
+
+def _answer(model: Model, prompt: str) -> str:
+    """The word that the model prefers: a P near 0 has gradients too small to compare."""
+    ids = torch.tensor([model.tokenizer(prompt.replace(" [MASK]", "") if model.kind == "causal" else prompt).input_ids])
+    place = ids.shape[1] - 1 if model.kind == "causal" else int((ids[0] == model.tokenizer.mask_token_id).nonzero()[0])
+    with torch.no_grad():
+        logits = model.logits(ids)[0, place, : len(model.tokenizer)]
+    logits[model.tokenizer.all_special_ids] = -torch.inf
+    return str(model.tokenizer.convert_ids_to_tokens([int(logits.argmax())])[0])
+
+
+def _suppress_and_restore(model: Model) -> None:
+    """Suppress neurons of every layer in turn: the logits change, and are bit-equal afterwards."""
+    layout, ids = model.layout(), model.probe_ids
+    with torch.no_grad():
+        before = model.logits(ids)
+        for layer, width in enumerate(layout.widths):
+            neurons = layout.set(f"L{layer}.U{unit}" for unit in range(0, width, 3))
+            with suppress(model, neurons):
+                inside = model.logits(ids)
+            if torch.equal(inside, before):
+                raise _WrongError(f"suppressing {len(neurons)} neurons of layer {layer} changes nothing")
+            if not torch.equal(model.logits(ids), before):
+                raise _WrongError(f"the output is not restored after suppressing neurons of layer {layer}")
