@@ -17,6 +17,8 @@ from outcome import table
 
 __all__ = ["as_markdown"]
 
+MEASURE, LEVEL = "class mass", 0.05
+
 HEAD = (
     "model",
     "property",
@@ -31,6 +33,8 @@ HEAD = (
     "redundant",
     "mean layer",
     "best single layer",
+    "used together",
+    "used by class",
 )
 
 
@@ -60,7 +64,25 @@ def _rows(atlas: Atlas) -> Iterator[tuple[str, ...]]:
             f"{found['redundant_share']:.0%}",
             f"{mean:.1f} of 0 to {int(mine['layer'].max())}",  # type: ignore[arg-type]
             f"{best['layer']} ({100 * best['accuracy']:.1f})",
+            _together(atlas, found["label"]),
+            _by_class(atlas, found["label"]),
         )
+
+
+def _together(atlas: Atlas, label: str) -> str:
+    """By how many points the right class becomes less probable in the running model, and p against random neurons."""
+    rows = atlas.table("interventions").filter(pl.col("class").is_null(), label=label, measure=MEASURE)
+    if rows.is_empty():
+        return ""
+    row = rows.row(0, named=True)
+    return f"{100 * row['change']:.1f} (p = {row['p']:.2f})"
+
+
+def _by_class(atlas: Atlas, label: str) -> str:
+    """How many classes fall more than by chance when their own neurons are replaced, of those that were asked for."""
+    rows = atlas.table("class_interventions").filter(pl.col("class").is_not_null(), label=label, measure=MEASURE)
+    falling = rows.filter((pl.col("p_adjusted") <= LEVEL) & (pl.col("change") < 0))
+    return f"{len(falling)} of {len(rows)}" if len(rows) else ""
 
 
 def _interval(row: dict[str, Any], value: str, low: str, high: str) -> str:
