@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
@@ -12,7 +13,18 @@ from neuronatlas.neurons import Layout, LayoutMismatchError, Neuron, NeuronError
 RAGGED = Layout(site="ffn", widths=(3, 0, 5, 1), digest="d1")
 EVEN = Layout(site="ffn", widths=(4, 4, 4), digest="d1")
 
-layouts = st.lists(st.integers(0, 6), min_size=1, max_size=5).filter(any).map(lambda w: Layout("ffn", tuple(w)))
+MIXED = Layout(site="ffn", widths=(4, 7), digest="d1", experts=((), (3, 3, 1)))
+
+
+def layout_of(layers: list[tuple[int, ...] | int]) -> Layout:
+    """Each layer is its width, or its experts' widths."""
+    widths = tuple(layer if isinstance(layer, int) else sum(layer) for layer in layers)
+    experts = tuple(() if isinstance(layer, int) else layer for layer in layers)
+    return Layout("ffn", widths, experts=experts if any(experts) else ())
+
+
+mixtures = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
+layouts = st.lists(st.integers(0, 6) | mixtures, min_size=1, max_size=5).filter(any).map(layout_of)
 
 
 @st.composite
@@ -27,15 +39,16 @@ def sets(draw: Any, count: int) -> tuple[Layout, list[set[Neuron]], list[NeuronS
 # Addresses.
 
 
-@given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_an_address_reads_back_as_the_neuron(layer: int, unit: int) -> None:
-    neuron = Neuron(layer, unit)
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.none() | st.integers(0, 10**6))
+def test_an_address_reads_back_as_the_neuron(layer: int, unit: int, expert: int | None) -> None:
+    neuron = Neuron(layer, unit, expert)
     assert Neuron.parse(str(neuron)) == neuron
     assert Neuron.parse(f"  {neuron}\n") == neuron
 
 
 @pytest.mark.parametrize(
-    "address", ["", "L1", "U1", "L1U1", "L-1.U1", "L1.U-1", "l1.u1", "L1.U1.", "L1.E2.U3", "1.1", "L1.U1.5"]
+    "address",
+    ["", "L1", "U1", "L1U1", "L-1.U1", "L1.U-1", "l1.u1", "L1.U1.", "L1.E2", "L1.U3.E2", "L1.E-2.U3", "1.1", "L1.U1.5"],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(NeuronError, match=r"is not a neuron's address: expected the form L9\.U2141"):
@@ -47,13 +60,48 @@ def test_neurons_are_ordered_by_layer_then_unit_as_numbers() -> None:
     assert [str(neuron) for neuron in found] == ["L9.U20", "L9.U100", "L10.U0"]
 
 
+def test_neurons_of_experts_are_ordered_by_expert_before_unit() -> None:
+    found = sorted(map(Neuron.parse, ["L1.E10.U0", "L1.E9.U5", "L0.U7", "L1.E9.U4"]))
+    assert [str(neuron) for neuron in found] == ["L0.U7", "L1.E9.U4", "L1.E9.U5", "L1.E10.U0"]
+
+
 # Layouts.
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("L1.U0", "layer 1 has experts, its neurons are written as L1.E0.U0"),
+        ("L0.E0.U0", "layer 0 has no experts, its neurons are written as L0.U0"),
+        ("L1.E3.U0", "layer 1 has experts 0 to 2"),
+        ("L1.E2.U1", "layer 1, expert 2 has units 0 to 0"),
+    ],
+)
+def test_an_address_that_the_layer_has_no_place_for_is_refused(address: str, reason: str) -> None:
+    with pytest.raises(NeuronError, match=reason):
+        MIXED.set([address])
+
+
+def test_experts_that_do_not_fill_their_layer_are_refused() -> None:
+    with pytest.raises(NeuronError, match="do not make layers of"):
+        Layout(site="ffn", widths=(4,), experts=((2, 3),))
+
+
+def test_random_controls_come_from_the_same_experts() -> None:
+    found = MIXED.set(["L0.U1", "L1.E0.U0", "L1.E1.U2"]).random_like(seed=0)
+    assert [(n.layer, n.expert) for n in found] == [(0, None), (1, 0), (1, 1)]
+    with pytest.raises(NeuronError, match="layer 1, expert 2, has 0 other neurons, 1 are needed"):
+        MIXED.set(["L1.E2.U0"]).random_like(seed=0)
 
 
 @given(layouts)
 def test_flat_indices_count_every_neuron_once_in_address_order(layout: Layout) -> None:
     neurons = [layout.neuron(index) for index in range(layout.n_neurons)]
-    assert neurons == [Neuron(n, u) for n, width in enumerate(layout.widths) for u in range(width)]
+    expected = []
+    for n, width in enumerate(layout.widths):
+        experts = list(enumerate(layout.experts_of(n))) or [(None, width)]
+        expected += [Neuron(n, unit, expert) for expert, size in experts for unit in range(size)]
+    assert neurons == expected == sorted(expected)
     assert [layout.index(neuron) for neuron in neurons] == list(range(layout.n_neurons))
     assert layout.offsets[-1] == layout.n_neurons == sum(layout.widths)
 
@@ -141,7 +189,7 @@ def test_histogram_and_units_count_every_neuron_in_its_layer(
     histogram = found.layer_histogram()
     assert histogram.tolist() == [sum(n.layer == layer for n in plain) for layer in range(layout.n_layers)]
     assert np.issubdtype(histogram.dtype, np.integer)
-    assert [Neuron(layer, unit) for layer, units in found.units().items() for unit in units] == sorted(plain)
+    assert [layout.at(layer, place) for layer, places in found.units().items() for place in places] == sorted(plain)
     assert all(found.units().values())
 
 
@@ -159,13 +207,14 @@ def test_random_neurons_are_as_many_in_the_same_layers_and_none_of_those_barred(
     drawn: tuple[Layout, list[set[Neuron]], list[NeuronSet]], seed: int
 ) -> None:
     layout, _, (found, barred) = drawn
-    free = [width - n for width, n in zip(layout.widths, (found | barred).layer_histogram(), strict=True)]
-    if any(few < needed for few, needed in zip(free, found.layer_histogram(), strict=True)):
-        with pytest.raises(NeuronError, match=r"layer \d has \d other neurons, \d are needed"):
+    needed, taken = (Counter((n.layer, n.expert) for n in neurons) for neurons in (found, found | barred))
+    free = {(n.layer, n.expert): len(layout.group(n)) - taken[n.layer, n.expert] for n in found}
+    if any(free[place] < count for place, count in needed.items()):
+        with pytest.raises(NeuronError, match=r"layer \d(, expert \d,)? has \d other neurons, \d are needed"):
             found.random_like(seed, barred)
         return
     control = found.random_like(seed, barred)
-    assert control.layer_histogram().tolist() == found.layer_histogram().tolist()
+    assert Counter((n.layer, n.expert) for n in control) == needed
     assert not len(control & (found | barred))
     assert control == found.random_like(seed, barred)
 

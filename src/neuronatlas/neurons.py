@@ -9,8 +9,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import total_ordering
 from itertools import accumulate
 
 import numpy as np
@@ -18,7 +20,7 @@ from jaxtyping import Float, Int
 
 __all__ = ["Layout", "LayoutMismatchError", "Neuron", "NeuronError", "NeuronScores", "NeuronSet"]
 
-_ADDRESS = re.compile(r"L(\d+)\.U(\d+)")
+_ADDRESS = re.compile(r"L(\d+)(?:\.E(\d+))?\.U(\d+)")
 
 
 class NeuronError(ValueError):
@@ -29,45 +31,67 @@ class LayoutMismatchError(NeuronError):
     """Neurons of two models, sites or stacks were about to be mixed."""
 
 
-@dataclass(frozen=True, order=True)
+@total_ordering
+@dataclass(frozen=True)
 class Neuron:
-    """One unit at a site; `layer` and `unit` count from 0.
+    """One unit at a site; `layer` and `unit` count from 0, and so does `expert` in a mixture of experts.
+
+    Order is by layer, expert, unit.
 
     >>> Neuron.parse("L9.U2141")
-    Neuron(layer=9, unit=2141)
-    >>> str(Neuron(9, 2141))
-    'L9.U2141'
+    Neuron(layer=9, unit=2141, expert=None)
+    >>> str(Neuron(4, 17, expert=3))
+    'L4.E3.U17'
     """
 
     layer: int
     unit: int
+    expert: int | None = None
 
     def __str__(self) -> str:
-        return f"L{self.layer}.U{self.unit}"
+        expert = "" if self.expert is None else f".E{self.expert}"
+        return f"L{self.layer}{expert}.U{self.unit}"
+
+    def __lt__(self, other: Neuron) -> bool:
+        return self._key < other._key
+
+    @property
+    def _key(self) -> tuple[int, int, int]:
+        return self.layer, -1 if self.expert is None else self.expert, self.unit
 
     @classmethod
     def parse(cls, address: str) -> Neuron:
-        """Read an address such as `L9.U2141`; NeuronError when it is none."""
+        """Read an address such as `L9.U2141` or `L4.E3.U17`; NeuronError when it is none."""
         match = _ADDRESS.fullmatch(address.strip())
         if match is None:
-            raise NeuronError(f"{address!r} is not a neuron's address: expected the form L9.U2141")
-        return cls(int(match[1]), int(match[2]))
+            raise NeuronError(f"{address!r} is not a neuron's address: expected the form L9.U2141 or L4.E3.U17")
+        return cls(int(match[1]), int(match[3]), None if match[2] is None else int(match[2]))
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where addresses count: the site, the stack, the weights' digest and how many neurons each layer has.
 
-    Two layouts that differ in any of these never mix. Layers may have different widths.
+    Two layouts that differ in any of these never mix. Layers may have different widths. `experts` says of each layer
+    how many neurons each of its experts has, or () where it has none; it is empty where no layer has experts.
 
     >>> Layout(site="ffn", widths=(3, 5)).n_neurons
     8
+    >>> mixed = Layout(site="ffn", widths=(3, 5), experts=((), (2, 3)))
+    >>> [str(mixed.neuron(index)) for index in (2, 3, 7)]
+    ['L0.U2', 'L1.E0.U0', 'L1.E1.U2']
     """
 
     site: str
     widths: tuple[int, ...]
     stack: str = "encoder"
     digest: str = ""
+    experts: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        sums = tuple(sum(layer) or width for layer, width in zip(self.experts, self.widths, strict=False))
+        if self.experts and (len(self.experts) != self.n_layers or sums != self.widths):
+            raise NeuronError(f"experts of {self.experts} neurons do not make layers of {self.widths}")
 
     @property
     def n_layers(self) -> int:
@@ -90,23 +114,57 @@ class Layout:
             raise NeuronError(
                 f"no layer {neuron.layer} for {neuron}: site {self.site!r} has layers 0 to {self.n_layers - 1}"
             )
-        if not 0 <= neuron.unit < self.widths[neuron.layer]:
-            last = self.widths[neuron.layer] - 1
-            raise NeuronError(f"no unit {neuron.unit} for {neuron}: layer {neuron.layer} has units 0 to {last}")
-        return self.offsets[neuron.layer] + neuron.unit
+        widths = self._groups(neuron.layer)
+        if (neuron.expert is None) == bool(self.experts_of(neuron.layer)):
+            form = f"L{neuron.layer}.E0.U0" if neuron.expert is None else f"L{neuron.layer}.U0"
+            has = "has experts" if neuron.expert is None else "has no experts"
+            raise NeuronError(f"no {neuron}: layer {neuron.layer} {has}, its neurons are written as {form}")
+        expert = neuron.expert or 0
+        if not 0 <= expert < len(widths):
+            last = len(widths) - 1
+            raise NeuronError(f"no expert {expert} for {neuron}: layer {neuron.layer} has experts 0 to {last}")
+        if not 0 <= neuron.unit < widths[expert]:
+            where = f"layer {neuron.layer}" + ("" if neuron.expert is None else f", expert {expert}")
+            raise NeuronError(f"no unit {neuron.unit} for {neuron}: {where} has units 0 to {widths[expert] - 1}")
+        return self.offsets[neuron.layer] + sum(widths[:expert]) + neuron.unit
 
     def neuron(self, index: int) -> Neuron:
         """Neuron at a flat index; NeuronError when there is none."""
         if not 0 <= index < self.n_neurons:
             raise NeuronError(f"no neuron {index}: site {self.site!r} has {self.n_neurons} neurons")
         layer = int(np.searchsorted(self.offsets, index, side="right")) - 1
-        return Neuron(layer, index - self.offsets[layer])
+        return self.at(layer, index - self.offsets[layer])
+
+    def at(self, layer: int, place: int) -> Neuron:
+        """Neuron at a place of a layer: its unit, or where there are experts its index among all of their units."""
+        if not self.experts_of(layer):
+            return Neuron(layer, place)
+        starts = (0, *accumulate(self._groups(layer)))
+        expert = int(np.searchsorted(starts, place, side="right")) - 1
+        return Neuron(layer, place - starts[expert], expert)
+
+    def place(self, neuron: Neuron) -> int:
+        """Index of a neuron among those of its layer; NeuronError when the model has no such neuron."""
+        return self.index(neuron) - self.offsets[neuron.layer]
+
+    def experts_of(self, layer: int) -> tuple[int, ...]:
+        """How many neurons each expert of a layer has; () for a layer without experts."""
+        return self.experts[layer] if self.experts else ()
+
+    def group(self, neuron: Neuron) -> range:
+        """Places of the neurons of the same expert, or of the whole layer where there are no experts."""
+        widths, expert = self._groups(neuron.layer), neuron.expert or 0
+        start = sum(widths[:expert])
+        return range(start, start + widths[expert])
+
+    def _groups(self, layer: int) -> tuple[int, ...]:
+        return self.experts_of(layer) or (self.widths[layer],)
 
     def require(self, other: Layout) -> None:
         """Raise LayoutMismatchError unless `other` is the same layout."""
         if self == other:
             return
-        for name in ("site", "stack", "widths", "digest"):
+        for name in ("site", "stack", "widths", "experts", "digest"):
             ours, theirs = getattr(self, name), getattr(other, name)
             if ours != theirs:
                 raise LayoutMismatchError(
@@ -187,27 +245,31 @@ class NeuronSet:
         return np.bincount([n.layer for n in self.members], minlength=self.layout.n_layers)
 
     def units(self) -> dict[int, list[int]]:
-        """Units by layer, both ascending; layers with none are left out."""
+        """Places of the neurons in their layers, by layer, both ascending; layers with none are left out.
+
+        A neuron's place is its unit, or where there are experts its index among all of their units.
+        """
         by_layer: dict[int, list[int]] = {}
         for neuron in self.members:
-            by_layer.setdefault(neuron.layer, []).append(neuron.unit)
+            by_layer.setdefault(neuron.layer, []).append(self.layout.place(neuron))
         return by_layer
 
     def random_like(self, seed: int, exclude: NeuronSet | None = None) -> NeuronSet:
-        """Equally many random neurons in the same layers, none of them in this set or in `exclude`.
+        """Equally many random neurons in the same layers and experts, none of them in this set or in `exclude`.
 
-        Errors: NeuronError when a layer has too few other neurons.
+        Errors: NeuronError when a layer or an expert has too few other neurons.
         """
         barred = self if exclude is None else self | exclude
         by_layer, rng = barred.units(), np.random.default_rng(seed)
+        wanted = Counter((neuron.layer, self.layout.group(neuron)) for neuron in self.members)
         chosen: list[Neuron] = []
-        for layer, units in self.units().items():
-            free = np.setdiff1d(np.arange(self.layout.widths[layer]), by_layer[layer])
-            if len(free) < len(units):
-                raise NeuronError(
-                    f"layer {layer} has {len(free)} other neurons, {len(units)} are needed for a random control"
-                )
-            chosen += [Neuron(layer, int(unit)) for unit in rng.choice(free, size=len(units), replace=False)]
+        for (layer, group), count in wanted.items():
+            free = np.setdiff1d(np.array(group), by_layer[layer])
+            if len(free) < count:
+                expert = self.layout.at(layer, group.start).expert
+                where = f"layer {layer}" + ("" if expert is None else f", expert {expert},")
+                raise NeuronError(f"{where} has {len(free)} other neurons, {count} are needed for a random control")
+            chosen += [self.layout.at(layer, int(place)) for place in rng.choice(free, size=count, replace=False)]
         return NeuronSet.of(self.layout, chosen)
 
 
@@ -240,7 +302,7 @@ class NeuronScores:
         return self.values[start:end]
 
     def matrix(self) -> Float[np.ndarray, "layer unit"]:
-        """Scores as [layer, unit]; NeuronError when the layers' widths differ."""
+        """Scores as [layer, unit], experts one after the other; NeuronError when the layers' widths differ."""
         if len(set(self.layout.widths)) > 1:
             raise NeuronError(f"layers have different widths {self.layout.widths}: use .layer(index)")
         return self.values.reshape(self.layout.n_layers, -1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from neuronatlas.neurons import Neuron, NeuronError, NeuronScores, NeuronSet
+from neuronatlas.neurons import NeuronError, NeuronScores, NeuronSet
 
 __all__ = ["matched_control"]
 
@@ -27,10 +27,10 @@ def matched_control(neurons: NeuronSet, activations: NeuronScores, seed: int) ->
         for unit in units:
             free = _nearest(size, unit, taken)
             if not len(free):
-                raise NeuronError(f"layer {layer} has no free neuron left to match L{layer}.U{unit}")
+                raise NeuronError(f"layer {layer} has no free neuron left to match {neurons.layout.at(layer, unit)}")
             match = int(rng.choice(free))
             taken.add(match)
-            chosen.append(Neuron(layer, match))
+            chosen.append(neurons.layout.at(layer, match))
     return NeuronSet.of(neurons.layout, chosen)
 
 

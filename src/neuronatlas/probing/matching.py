@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, Int
 
-from neuronatlas.neurons import Neuron, NeuronError, NeuronSet
+from neuronatlas.neurons import NeuronError, NeuronSet
 
 __all__ = ["NEAREST", "matched_controls"]
 
@@ -34,7 +34,7 @@ def matched_controls(
     layers = [(layer, *_ranked(neurons, layer, units, variances)) for layer, units in neurons.units().items()]
     sets = []
     for _ in range(n_controls):
-        drawn = [Neuron(layer, unit) for layer, free, places in layers for unit in _draw(free, places, rng)]
+        drawn = [neurons.layout.at(layer, unit) for layer, free, places in layers for unit in _draw(free, places, rng)]
         sets.append(NeuronSet.of(neurons.layout, drawn))
     return sets
 

@@ -74,12 +74,12 @@ class Replacement:
     asked: Bool[np.ndarray, " question"]
 
     def by_layer(self) -> dict[int, tuple[list[int], list[float]]]:
-        """The units of each layer, and a value for each."""
+        """The places of the neurons in each layer, and a value for each."""
         values = np.broadcast_to(self.values, len(self.neurons)).tolist()
         layers: dict[int, tuple[list[int], list[float]]] = {}
         for neuron, value in zip(self.neurons, values, strict=True):
             units, new = layers.setdefault(neuron.layer, ([], []))
-            units.append(neuron.unit)
+            units.append(self.neurons.layout.place(neuron))
             new.append(value)
         return layers
 
