@@ -99,7 +99,7 @@ def test_flat_indices_count_every_neuron_once_in_address_order(layout: Layout) -
     neurons = [layout.neuron(index) for index in range(layout.n_neurons)]
     expected = []
     for n, width in enumerate(layout.widths):
-        experts = list(enumerate(layout.experts_of(n))) or [(None, width)]
+        experts: list[tuple[int | None, int]] = [*enumerate(layout.experts_of(n))] or [(None, width)]
         expected += [Neuron(n, unit, expert) for expert, size in experts for unit in range(size)]
     assert neurons == expected == sorted(expected)
     assert [layout.index(neuron) for neuron in neurons] == list(range(layout.n_neurons))

@@ -32,5 +32,11 @@ def has_kinks(model: Model) -> bool:
 def _zeros(model: Model) -> float:
     with torch.no_grad(), capture(model, "ffn") as seen:
         model.logits(model.probe_ids)
-    zeros = sum(int((values == 0).sum()) for values in seen.values())
-    return zeros / sum(values.numel() for values in seen.values())
+    zeros = total = 0
+    for layer, values in seen.items():
+        for group in values.split(model.layout("ffn").experts_of(layer) or values.shape[-1], dim=-1):
+            # All of an expert's neurons are 0 where the model does not send a position to it: that is no kink.
+            sent = group[(group != 0).any(-1)]
+            zeros += int((sent == 0).sum())
+            total += sent.numel()
+    return zeros / max(total, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
+from neuronatlas.models.experts import ExpertsError, choose
 from neuronatlas.models.heads import disprove_head
 from neuronatlas.models.model import Kind, Model, probe_ids
 from neuronatlas.models.sites import Site, SiteError, propose_sites, prove
-from neuronatlas.models.structure import StructureError, find_blocks, trace_blocks
+from neuronatlas.models.structure import Block, StructureError, find_blocks, trace_blocks
 
 __all__ = ["ModelError", "load"]
 
@@ -70,6 +72,7 @@ def _with_sites(
         blocks = find_blocks(module, calls)
     except StructureError as error:
         raise ModelError(f"{name}: {error}") from error
+    blocks = _with_experts(module, blocks, run)
     proposed, missing = propose_sites(blocks, calls)
     sites = {}
     for proposal in proposed.values():
@@ -81,6 +84,25 @@ def _with_sites(
     model.site(site)
     model.ways["head"] = disprove_head(model)
     return model
+
+
+def _with_experts(module: PreTrainedModel, blocks: tuple[Block, ...], run: Callable[[], Tensor]) -> tuple[Block, ...]:
+    """Make the experts' neurons reachable, or say in their blocks why they cannot be."""
+    experts = [block.experts for block in blocks if block.experts is not None]
+    if not experts:
+        return blocks
+    try:
+        if len({part.module for part in experts}) < len(experts):
+            raise ExpertsError("layers share their experts")
+        if any(block.experts is None and block.ffn is None for block in blocks):
+            return blocks
+        choose(module, experts, run)
+    except ExpertsError as error:
+        return tuple(
+            replace(block, experts=None, reason=str(error), unaccounted=True) if block.experts else block
+            for block in blocks
+        )
+    return blocks
 
 
 def _probe(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Callable[[], Tensor]:

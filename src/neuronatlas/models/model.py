@@ -90,7 +90,7 @@ class Model:
         """Layout of the neurons at a site."""
         found = self.site(site)
         stack = "encoder" if self.kind == "masked" else "decoder"
-        return Layout(found.name, found.widths, stack, self.digest)
+        return Layout(found.name, found.widths, stack, self.digest, found.experts)
 
     def logits(self, ids: Int[Tensor, "row position"]) -> Float[Tensor, "row position token"]:
         """Logits of token ids that carry no padding."""

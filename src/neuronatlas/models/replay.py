@@ -156,6 +156,8 @@ class Replay(Way):
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         super().__init__(model, prompts)
+        if any(b.experts is not None for b in model.blocks):
+            raise WayError("the feed-forward neurons of a mixture of experts have no single down-projection")
         if any(b.ffn is None or b.attention_module is None for b in model.blocks):
             raise WayError("a block has no separate attention module")
         self.calls: list[Call] = []

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuronatlas.models.calls import Call, first_tensor, hooks
-from neuronatlas.models.structure import Block, Projection, find_blocks, trace_blocks
+from neuronatlas.models.calls import Call, first_tensor, hooks, record_calls
+from neuronatlas.models.experts import routed_output
+from neuronatlas.models.parts import Projection
+from neuronatlas.models.structure import Block, find_blocks, trace_blocks
 from neuronatlas.models.taps import Edit, Point, tapped
 
 __all__ = ["SITES", "LayerProof", "Site", "SiteError", "path_pattern", "propose_sites", "prove"]
@@ -52,6 +54,12 @@ class Site:
         """Number of neurons in each layer."""
         return tuple(point.width for point in self.points)
 
+    @property
+    def experts(self) -> tuple[tuple[int, ...], ...]:
+        """Number of neurons of each layer's experts; empty when no layer has any."""
+        found = tuple(point.experts for point in self.points)
+        return found if any(found) else ()
+
 
 def path_pattern(site: Site) -> str:
     """The path of a site's modules with {i} for the layer's number, or the first and the last one."""
@@ -67,22 +75,27 @@ def propose_sites(blocks: Sequence[Block], calls: Sequence[Call]) -> tuple[dict[
     sites, missing = {}, {}
     calls_of = Counter(block.module for block in blocks)
     for name in ("ffn", "attention"):
-        projections = [(block, _of(block, name)) for block in blocks]
-        lacking = [block for block, projection in projections if projection is None]
+        points = [_point(block, name, calls_of[block.module]) for block in blocks]
+        lacking = [block for block, point in zip(blocks, points, strict=True) if point is None]
         if lacking:
             reason = lacking[0].reason if name == "ffn" else "no single projection of mixed positions"
             missing[name] = f"layer {lacking[0].layer} ({lacking[0].path}): {reason}"
             continue
-        sites[name] = Site(
-            name,
-            tuple(
-                Point(b.layer, f"{b.path}.{p.path}", p.module, p.width, "input", b.call, calls_of[b.module])
-                for b, p in projections
-                if p is not None
-            ),
-        )
+        sites[name] = Site(name, tuple(point for point in points if point is not None))
     sites["hidden"] = Site("hidden", _hidden_points(blocks, calls, calls_of))
     return sites, missing
+
+
+def _point(block: Block, name: str, calls: int) -> Point | None:
+    """Where a block has the neurons of a site."""
+    experts, found = block.experts, _of(block, name)
+    if name == "ffn" and experts is not None:
+        shared = None if experts.shared is None else experts.shared.module
+        path, widths = f"{block.path}.{experts.path}", experts.widths
+        return Point(block.layer, path, experts.module, sum(widths), "experts", block.call, calls, widths, shared)
+    if found is None:
+        return None
+    return Point(block.layer, f"{block.path}.{found.path}", found.module, found.width, "input", block.call, calls)
 
 
 def _of(block: Block, name: str) -> Projection | None:
@@ -143,18 +156,19 @@ def prove(
 
 def _prove_places(site: Site, blocks: Sequence[Block]) -> None:
     """Hold every point to the module, the side of it and the call that the structure of its block gives."""
-    expected: list[tuple[nn.Module | None, str, int]]
+    expected: list[tuple[nn.Module | None, str, int, nn.Module | None]]
     if site.name == "hidden":
-        expected = [(blocks[0].module, "input", blocks[0].call), *((b.module, "output", b.call) for b in blocks)]
+        start = blocks[0].module, "input", blocks[0].call, None
+        expected = [start, *((b.module, "output", b.call, None) for b in blocks)]
     else:
-        found = [_of(block, site.name) for block in blocks]
-        expected = [(None if p is None else p.module, "input", b.call) for p, b in zip(found, blocks, strict=True)]
+        found = [(_point(block, site.name, 1), block) for block in blocks]
+        expected = [(p.module, p.side, b.call, p.shared) if p else (None, "", b.call, None) for p, b in found]
     if len(site.points) != len(expected):
         raise SiteError(
             f"site {site.name!r}: {len(site.points)} layers, {len(expected)} expected of {len(blocks)} blocks"
         )
-    for point, (module, side, call) in zip(site.points, expected, strict=True):
-        if point.module is not module or (point.side, point.call) != (side, call):
+    for point, (module, side, call, shared) in zip(site.points, expected, strict=True):
+        if point.module is not module or point.shared is not shared or (point.side, point.call) != (side, call):
             block = blocks[max(0, point.layer - 1) if site.name == "hidden" else point.layer]
             raise SiteError(
                 f"{_where(site, point)}: the {point.side} of this module is not where the block {block.path} has them"
@@ -184,7 +198,7 @@ def _prove_layer(
                 )
     error = 0.0
     if site.name != "hidden":
-        error = _projection_error(root, point, values, run)
+        error = _experts_error(point, values, run) if point.experts else _projection_error(root, point, values, run)
         if error > (1e-4 if values.dtype == torch.float32 else 3e-2):
             raise SiteError(
                 f"{where}: the projection of what was captured differs from its output by {error:.1e} of the largest"
@@ -193,6 +207,28 @@ def _prove_layer(
         if torch.equal(run(), logits):
             raise SiteError(f"{where}: zeroing it does not change the model's output")
     return LayerProof(point.layer, point.path, point.width, error)
+
+
+def _experts_error(point: Point, values: Tensor, run: Callable[[], Tensor]) -> float:
+    """Largest deviation between `values` through the experts' weights, by hand, and what each module returned."""
+    calls: list[Call] = []
+    with record_calls([m for m in (point.module, point.shared) if m is not None], calls):
+        run()
+    routed = point.width - (point.experts[-1] if point.shared is not None else 0)
+    flat, worst = values.flatten(0, 1), 0.0
+    for call in calls:
+        found = first_tensor(call.output)
+        assert found is not None
+        try:
+            if call.module is point.module:
+                expected = routed_output(call, flat[:, :routed])
+            else:
+                expected = project(call.module, flat[:, routed:])
+            apart = (expected - found.reshape(expected.shape)).abs().max()
+        except RuntimeError:  # the shapes do not fit: these are not what goes into the down-projections
+            return math.inf
+        worst = max(worst, float(apart / found.abs().max().clamp(min=1e-12)))
+    return worst
 
 
 def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callable[[], Tensor]) -> float:
@@ -211,7 +247,7 @@ def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callab
     try:
         expected = project(point.module, values.reshape(-1, values.shape[-1]))
         apart = (expected - found.reshape(expected.shape)).abs().max()
-    except RuntimeError:  # the shapes do not fit: these are not the projection's inputs
+    except (RuntimeError, TypeError):  # they do not fit: these are not the projection's inputs
         return math.inf
     return float(apart / found.abs().max().clamp(min=1e-12))
 

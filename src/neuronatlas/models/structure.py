@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from neuronatlas.models.calls import Call, first_tensor, overridden, record_calls, with_first_tensor
+from neuronatlas.models.experts import expert_width, interface_reason
+from neuronatlas.models.parts import Experts, Projection
 
-__all__ = ["Block", "Projection", "StructureError", "find_blocks", "trace_blocks"]
+__all__ = ["Block", "StructureError", "find_blocks", "trace_blocks"]
 
 Reach = Literal["own", "others", "none"]
 """What a tensor depends on at a position: that position alone, others too, or nothing that was changed."""
@@ -30,23 +32,14 @@ class StructureError(ValueError):
 
 
 @dataclass(frozen=True)
-class Projection:
-    """A projection back to the model's width; the neurons are its inputs."""
-
-    path: str
-    module: nn.Module
-    width: int
-
-
-@dataclass(frozen=True)
 class Block:
     """One layer: a call of a block module, and the projections found in it.
 
     `call` is how often the module was called before in the same pass (0 but for models whose layers share weights).
     `attention_module` is the largest submodule that holds the attention output and not the feed-forward one; `ups` are
     the projections that feed the down-projection, each with its output's width; `output` is what the block gave in the
-    traced pass, whose form its stand-ins copy; `reason` says why there is no `ffn`, and `unaccounted` whether weights
-    behind no projection write to the residual stream, as those of a mixture of experts do.
+    traced pass, whose form its stand-ins copy. A mixture of experts has `experts` in place of `ffn`. `reason` says why
+    there is neither, and `unaccounted` whether weights behind no projection write to the residual stream.
     """
 
     layer: int
@@ -60,6 +53,7 @@ class Block:
     output: Any = field(repr=False)
     reason: str = ""
     unaccounted: bool = False
+    experts: Experts | None = None
 
 
 def _outermost(found: Mapping[str, nn.ModuleList | nn.Sequential]) -> dict[str, nn.ModuleList | nn.Sequential]:
@@ -138,23 +132,27 @@ def _find_block(layer: int, path: str, number: int, call: Call) -> Block:
         reason = f"the block cannot be run by itself ({type(error).__name__}: {' '.join(str(error).split())})"
         return Block(layer, path, call.module, number, None, None, None, (), call.output, reason)
     experts = search.experts([*past, *(f"{search.names[w]}.weight" for w in writers)])
-    ffn, reason = _feed_forward(search, [w for w in writers if reach[w] == "own"], past, experts)
+    own = [w for w in writers if reach[w] == "own"]
+    ffn, mixture = None, None
+    if experts:
+        mixture, reason = _mixture(search, writers, own, experts)
+    else:
+        ffn, reason = _feed_forward(search, own, past)
     mixers = [w for w in writers if reach[w] == "others"]
     attention = search.projection(mixers[0]) if len(mixers) == 1 else None
     child = search.child_without(attention, ffn) if attention and ffn else None
     inside = set(child.modules()) if child is not None else set()
     ups = search.ups(ffn, [m for m in search.outputs if m not in inside and m not in writers]) if ffn else ()
+    unaccounted = bool(experts or past) and mixture is None
     return Block(
-        layer, path, call.module, number, ffn, attention, child, ups, call.output, reason, bool(experts or past)
+        layer, path, call.module, number, ffn, attention, child, ups, call.output, reason, unaccounted, mixture
     )
 
 
 def _feed_forward(
-    search: _Search, candidates: Sequence[nn.Module], past: Sequence[str], experts: Sequence[str]
+    search: _Search, candidates: Sequence[nn.Module], past: Sequence[str]
 ) -> tuple[Projection | None, str]:
     """The down-projection among the position-wise writers, or why there is none."""
-    if experts:
-        return None, f"its feed-forward neurons are those of a mixture of experts ({experts[0]})"
     if past:
         return None, f"{past[0]} writes to the residual stream past every projection that was found"
     found = [search.projection(writer) for writer in candidates]
@@ -163,6 +161,27 @@ def _feed_forward(
     if len(wide) == 1:
         return wide[0], ""
     return None, f"{len(wide)} position-wise projections write to the residual stream, 1 expected"
+
+
+def _mixture(
+    search: _Search, writers: Sequence[nn.Module], own: Sequence[nn.Module], weights: Sequence[str]
+) -> tuple[Experts | None, str]:
+    """The experts of a block and the one that they share, or why their neurons cannot be told."""
+    said = f"its feed-forward neurons are those of a mixture of experts ({weights[0]})"
+    paths = sorted({name.rpartition(".")[0] for name in weights})
+    if len(paths) > 1:
+        return None, f"{said}, and of another ({paths[1]})"
+    module: Any = search.call.module.get_submodule(paths[0])
+    reason = interface_reason(module)
+    if reason:
+        return None, f"{said}: {reason}"
+    left = search.past(writers, frozen=[module])
+    if left:
+        return None, f"{said}, and {left[0]} writes to the residual stream past them"
+    if len(own) > 1:
+        return None, f"{said}, beside {len(own)} position-wise projections: 1 is supported, of a shared expert"
+    shared = search.projection(own[0]) if own else None
+    return Experts(paths[0], module, len(module.down_proj), expert_width(module), shared), ""
 
 
 class _Search:
@@ -267,18 +286,19 @@ class _Search:
                     found.append((module, self.outputs[module].shape[-1]))
         return tuple(found)
 
-    def past(self, writers: Sequence[nn.Module]) -> list[str]:
+    def past(self, writers: Sequence[nn.Module], frozen: Sequence[nn.Module] = ()) -> list[str]:
         """Paths of matrices that move the block's output, position by position, though all of its writers are frozen.
 
-        A block whose neurons are all behind its writers has none: what is left is the residual stream and its norms.
+        Other modules may be `frozen` with them. A block whose neurons are all behind its writers has none: what is left
+        is the residual stream and its norms.
         """
         weights = {
             name: weight
             for name, weight in self.call.module.named_parameters()
             if weight.is_floating_point() and sum(size > 1 for size in weight.shape) > 1
         }
-        frozen = {m: self.outputs[m] for m in writers}
-        with _wanting_gradients(weights.values()), self._fixed(frozen), torch.enable_grad():
+        fixed = {m: self.outputs[m] for m in writers} | self._given_by(frozen)
+        with _wanting_gradients(weights.values()), self._fixed(fixed), torch.enable_grad():
             out = first_tensor(self.call.run())
             assert out is not None
             if not out.requires_grad:
@@ -286,7 +306,15 @@ class _Search:
             total = (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)).sum()
             slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
         found = [n for n, slope in zip(weights, slopes, strict=True) if slope is not None and bool((slope != 0).any())]
-        return [name for name in found if not self._mixes(name.rpartition(".")[0], frozen)]
+        return [name for name in found if not self._mixes(name.rpartition(".")[0], fixed)]
+
+    def _given_by(self, modules: Sequence[nn.Module]) -> dict[nn.Module, Tensor]:
+        """What modules return in the recorded call."""
+        calls: list[Call] = []
+        with record_calls(modules, calls):
+            self._output(self.call)
+        self.returned |= {call.module: call.output for call in calls}
+        return {call.module: out for call in calls if (out := first_tensor(call.output)) is not None}
 
     def experts(self, weights: Sequence[str]) -> list[str]:
         """Those of the weights that are stacks of matrices [expert, out, in], and not a convolution's."""

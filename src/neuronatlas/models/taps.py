@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuronatlas.models.calls import first_tensor, hooks, with_first_tensor
+from neuronatlas.models.experts import edited
 
 __all__ = ["Edit", "Point", "tapped"]
 
@@ -19,15 +22,21 @@ Edit = Callable[[Float[Tensor, "row position unit"]], Float[Tensor, "row positio
 
 @dataclass(frozen=True)
 class Point:
-    """Where one layer's neurons are: the input or output of a module, at its `call`-th of `calls` calls in a pass."""
+    """Where one layer's neurons are: the input or output of a module, at its `call`-th of `calls` calls in a pass.
+
+    Or, at the side "experts", what goes into the down-projections of a module of experts, side by side, and behind them
+    into that of the `shared` expert. `experts` are their widths.
+    """
 
     layer: int
     path: str
     module: nn.Module
     width: int
-    side: Literal["input", "output"] = "input"
+    side: Literal["input", "output", "experts"] = "input"
     call: int = 0
     calls: int = 1
+    experts: tuple[int, ...] = ()
+    shared: nn.Module | None = None
 
 
 class _Pass:
@@ -37,9 +46,11 @@ class _Pass:
         self.shared = shared
         self.rows: int | None = None
         self.count: dict[nn.Module, int] = {}
+        self.number = 0
 
     def begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.count.clear()
+        self.number += 1
         given = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
         self.rows = given.shape[0] if isinstance(given, Tensor) else None
 
@@ -50,11 +61,13 @@ class _Pass:
         self.count[module] = number + 1
         return number
 
+    def spread(self, tensor: Tensor) -> Tensor:
+        """A tensor of flattened rows and positions as [row, position, unit]."""
+        return tensor if tensor.ndim == 3 or self.rows is None else tensor.reshape(self.rows, -1, tensor.shape[-1])
+
     def applied(self, edit: Edit, tensor: Tensor) -> Tensor | None:
         """Give the edit [row, position, unit], also where a model flattens rows and positions."""
-        if tensor.ndim == 3 or self.rows is None:
-            return edit(tensor)
-        changed = edit(tensor.reshape(self.rows, -1, tensor.shape[-1]))
+        changed = edit(self.spread(tensor))
         return None if changed is None else changed.reshape(tensor.shape)
 
 
@@ -62,19 +75,59 @@ class _Pass:
 def tapped(root: nn.Module, edits: Mapping[Point, Edit]) -> Iterator[None]:
     """Call each edit with its point's tensor on every pass; what it returns, if anything, takes the tensor's place.
 
-    The hooks are removed on exit, whatever happens inside. Contexts nest: the outer one acts first.
+    The hooks are removed on exit, whatever happens inside. Contexts nest: the outer one acts first. Where there is a
+    shared expert, the edit is called for it and for the others, in the model's order, and each call changes those that
+    it is for; the last one is given what all of them are.
     """
     state = _Pass({point.module for point in edits if point.calls > 1})
     handles = [root.register_forward_pre_hook(state.begin, with_kwargs=True)]
-    for module in dict.fromkeys(point.module for point in edits):
+    mixtures = [_Mixture(point, edit, state) for point, edit in edits.items() if point.side == "experts"]
+    for module in dict.fromkeys(point.module for point in edits if point.side != "experts"):
         inputs = {p.call: e for p, e in edits.items() if p.module is module and p.side == "input"}
         outputs = {p.call: e for p, e in edits.items() if p.module is module and p.side == "output"}
         numbers: list[int] = []
         before, after = _before(state, inputs, numbers), _after(state, outputs, numbers)
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
-    with hooks(handles):
+    for mixture in mixtures:
+        if mixture.point.shared is not None:
+            handles.append(
+                mixture.point.shared.register_forward_pre_hook(
+                    _before(state, {0: mixture.shared}, []), with_kwargs=True
+                )
+            )
+    with hooks(handles), ExitStack() as stack:
+        for mixture in mixtures:
+            stack.enter_context(edited(mixture.point.module, partial(state.applied, mixture.routed)))
         yield
+
+
+class _Mixture:
+    """An edit of a layer of experts, whose neurons the model reaches in two parts when one expert is shared."""
+
+    def __init__(self, point: Point, edit: Edit, state: _Pass) -> None:
+        self.point, self.edit, self.state = point, edit, state
+        self.first = point.width - (point.experts[-1] if point.shared is not None else 0)
+        self.earlier: tuple[int, Tensor] | None = None
+
+    def routed(self, values: Tensor) -> Tensor | None:
+        return self._part(values, slice(0, self.first), first=True)
+
+    def shared(self, values: Tensor) -> Tensor | None:
+        return self._part(values, slice(self.first, None), first=False)
+
+    def _part(self, values: Tensor, place: slice, first: bool) -> Tensor | None:
+        if self.point.shared is None:
+            return self.edit(values)
+        number, other = (0, None) if self.earlier is None else self.earlier
+        if other is not None and number == self.state.number:
+            self.earlier = None
+        else:
+            # The first part to be reached leaves its neurons for the second one.
+            self.earlier = self.state.number, values
+            other = values.new_zeros(*values.shape[:-1], self.point.width - values.shape[-1])
+        changed = self.edit(torch.cat([values, other] if first else [other, values], dim=-1))
+        return None if changed is None else changed[..., place]
 
 
 def _before(state: _Pass, edits: Mapping[int, Edit], numbers: list[int]) -> Callable[..., Any]:

@@ -129,7 +129,7 @@ def _widths(model: Model | None) -> dict[str, tuple[int, ...]]:
 
 
 def _has_neurons(model: Model | None) -> bool | None:
-    return None if model is None else any(block.ffn is not None or block.unaccounted for block in model.blocks)
+    return None if model is None else any(block.ffn or block.experts or block.unaccounted for block in model.blocks)
 
 
 def _compare(model: Model) -> tuple[tuple[str, ...], float]:
@@ -170,7 +170,7 @@ def _suppress_and_restore(model: Model) -> None:
     with torch.no_grad():
         before = model.logits(ids)
         for layer, width in enumerate(layout.widths):
-            neurons = layout.set(f"L{layer}.U{unit}" for unit in range(0, width, 3))
+            neurons = layout.set(layout.at(layer, place) for place in range(0, width, 3))
             with suppress(model, neurons):
                 inside = model.logits(ids)
             if torch.equal(inside, before):
