@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ import neuronatlas as na
 from neuronatlas.models import Model, SiteError, capture, experts, load, scale, scale_rows, set_values, suppress
 from neuronatlas.models.sites import Site, prove
 from neuronatlas.neurons import NeuronSet
+from neuronatlas.studies.settings import SettingsError
 from neuronatlas.studies.sweep.toys import Architecture, build, toy_tokenizer
 
 # With gates in halves; with a shared expert that runs first and is gated; with one that runs last, above a first layer
@@ -253,6 +256,32 @@ def test_a_wrong_computation_of_the_experts_is_refused_and_the_models_own_put_ba
             load((module, toy_tokenizer()))
         assert module.get_experts_implementation() == before
         assert torch.equal(module(input_ids=loaded("mixtral").probe_ids).logits, logits)
+
+
+# What is kept.
+
+
+def test_a_saved_probe_keeps_the_experts_of_its_columns(tmp_path: Path) -> None:
+    model = loaded("deepseek_v3")
+    with capture(model) as seen:
+        run(model, torch.arange(10, 94).reshape(12, 7))
+    values = torch.cat([seen[layer][:, -1] for layer in sorted(seen)], dim=1).numpy()
+    acts = na.Activations.of(values, model.layout())
+    probe = na.ElasticNetProbe().fit(acts, np.array(["a", "b"] * 6))
+    probe.save(tmp_path / "probe.safetensors")
+    again = na.ElasticNetProbe.load(tmp_path / "probe.safetensors")
+    assert again.layout_ == model.layout()
+
+
+def test_an_atlas_whose_tables_have_no_place_for_experts_is_refused(tmp_path: Path) -> None:
+    fact = na.Fact("r", "w11", "w12", prompts=["w11 w52 [MASK]"])
+    with pytest.raises(SettingsError, match="has experts at site 'ffn', which the tables of an atlas have no column"):
+        na.build_atlas(loaded("mixtral"), [fact], tmp_path / "atlas")
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_other_sites_of_a_mixture_of_experts_have_no_experts() -> None:
+    assert loaded("mixtral").layout("hidden").experts == loaded("mixtral").layout("attention").experts == ()
 
 
 # Attribution.

@@ -153,18 +153,10 @@ def test_a_module_that_is_no_language_model_is_refused(tokenizer: PreTrainedToke
         load((toy, tokenizer))
 
 
-@pytest.mark.parametrize(
-    ("architecture", "reason"),
-    [("Mamba", "0 position-wise projections"), ("Mixtral", "mixture of experts"), ("Qwen2Moe", "mixture of experts")],
-)
-def test_a_model_without_one_feed_forward_projection_a_layer_says_so(
-    architecture: str, reason: str, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    small = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48, "num_local_experts": 4}
-    config = getattr(transformers, f"{architecture}Config")(**small, **({} if architecture == "Mamba" else heads))
-    module = getattr(transformers, f"{architecture}ForCausalLM")(config)
-    with pytest.raises(SiteError, match=rf"no site 'ffn': layer 0 .*{reason}"):
+def test_a_model_without_one_feed_forward_projection_a_layer_says_so(tokenizer: PreTrainedTokenizerBase) -> None:
+    small: dict[str, Any] = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0}
+    module = transformers.MambaForCausalLM(transformers.MambaConfig(**small))
+    with pytest.raises(SiteError, match=r"no site 'ffn': layer 0 .*0 position-wise projections"):
         load((module, tokenizer))
 
 

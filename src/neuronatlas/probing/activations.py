@@ -199,7 +199,7 @@ class Activations:
         if model is None:
             return
         expected = model.layout(self.layout.site)
-        for part in ("widths", "stack", "digest"):
+        for part in ("widths", "experts", "stack", "digest"):
             found, wanted = getattr(self.layout, part), getattr(expected, part)
             if found != wanted:
                 raise ActivationsError(

@@ -77,8 +77,8 @@ class Manifest:
     @property
     def layout(self) -> Layout:
         """Where the columns' addresses count."""
-        model = self.content["model"]
-        return Layout(self.content["site"], tuple(self.content["widths"]), model["stack"], model["digest"])
+        model, experts = self.content["model"], tuple(map(tuple, self.content.get("experts", ())))
+        return Layout(self.content["site"], tuple(self.content["widths"]), model["stack"], model["digest"], experts)
 
     @property
     def columns(self) -> Int[np.ndarray, " column"]:
@@ -128,6 +128,7 @@ def describe(
         },
         "site": layout.site,
         "widths": list(layout.widths),
+        **({"experts": layout.experts} if layout.experts else {}),
         "columns": runs,
         **settings,
         "shards": [],

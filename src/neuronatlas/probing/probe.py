@@ -127,7 +127,8 @@ class _ElasticNet(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         if about["classes"] is not None:
             learned["classes_"] = np.array(about["classes"])
         if about["layout"] is not None:
-            learned["layout_"] = Layout(**(about["layout"] | {"widths": tuple(about["layout"]["widths"])}))
+            layout, experts = about["layout"], tuple(map(tuple, about["layout"].get("experts", ())))
+            learned["layout_"] = Layout(**(layout | {"widths": tuple(layout["widths"]), "experts": experts}))
         for name, value in learned.items():
             setattr(probe, name, value)
         return probe

@@ -16,7 +16,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.studies import summaries
 from neuronatlas.studies.locating import AskedFact, ask, located_part
 from neuronatlas.studies.refining import Located, refine_all
-from neuronatlas.studies.settings import LocateSettings, described
+from neuronatlas.studies.settings import LocateSettings, described, require_no_experts
 from neuronatlas.studies.testing import partners_of, tested_part
 
 __all__ = ["build_atlas"]
@@ -40,6 +40,7 @@ def build_atlas(
     Errors: FactError when no prompt suits the model or a fact stands twice; AtlasError for the folder.
     """
     settings = settings or LocateSettings(site=model.default_site)
+    require_no_experts(model, settings.site)
     check_facts(facts, place_tokens(model))
     asked = [ask(model, index, fact, settings.position) for index, fact in enumerate(facts)]
     if not any(fact.queries for fact in asked):

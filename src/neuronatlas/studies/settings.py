@@ -10,12 +10,22 @@ from typing import Any, Literal
 
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, usual_steps
+from neuronatlas.models import Model
 
-__all__ = ["LocateSettings", "SettingsError", "described", "facts_digest"]
+__all__ = ["LocateSettings", "SettingsError", "described", "facts_digest", "require_no_experts"]
 
 
 class SettingsError(ValueError):
     """Settings that make no sense."""
+
+
+def require_no_experts(model: Model, site: str) -> None:
+    """Refuse neurons of experts: the tables of an atlas address neurons by layer and unit alone."""
+    if model.layout(site).experts:
+        raise SettingsError(
+            f"{model.name} has experts at site {site!r}, which the tables of an atlas have no column for yet: take "
+            "another site, or work on prompts one by one"
+        )
 
 
 @dataclass(frozen=True)
