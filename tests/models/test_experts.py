@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 import neuronatlas as na
+from neuronatlas.knowledge.attribution import AttributionError
 from neuronatlas.models import Model, SiteError, capture, experts, load, scale, scale_rows, set_values, suppress
 from neuronatlas.models.sites import Site, prove
 from neuronatlas.neurons import NeuronSet
@@ -302,3 +303,25 @@ def test_attribution_scores_experts_that_the_position_is_sent_to_and_tells_its_g
     # Above the last layer nothing is routed, so P is smooth along the path; below it may jump, and the gap says so.
     assert abs(scores.gaps[3]) < 1e-3 * abs(scores.layer(3)).sum()
     assert scores.gaps.shape == (4,)
+
+
+@every_toy
+def test_frozen_routing_closes_the_gap_of_every_layer_and_is_undone(name: str) -> None:
+    model = loaded(name)
+    before = run(model)
+    prompt = "w11 w52 w33 w74 w25 [MASK]"
+    free, frozen = (na.attribute(model, prompt, "w7", steps=8, routing=kind) for kind in ("free", "frozen"))
+    for layer in range(4):
+        assert abs(frozen.gaps[layer]) < 1e-3 * abs(frozen.layer(layer)).sum()
+    # Above the last layer there is no routing to freeze.
+    np.testing.assert_allclose(frozen.layer(3), free.layer(3), rtol=1e-4, atol=1e-9)
+    assert free.answered.probability == frozen.answered.probability
+    assert torch.equal(run(model), before)
+
+
+def test_routing_that_cannot_be_frozen_is_refused() -> None:
+    unreached = load((toy("llama4_text"), toy_tokenizer()), site="hidden")
+    with pytest.raises(AttributionError, match="its routing cannot be frozen"):
+        na.attribute(unreached, "w11 w52 [MASK]", "w7", routing="frozen")
+    with pytest.raises(AttributionError, match="no routing 'cold': free or frozen expected"):
+        na.attribute(loaded("mixtral"), "w11 w52 [MASK]", "w7", routing="cold")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from neuronatlas.models.answers import Answered, Query, QueryError, by_length, p
 from neuronatlas.models.gradients import Path, path_gradients
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import Prompts
+from neuronatlas.models.replay import Prompts, Routing
 from neuronatlas.neurons import NeuronScores
 
 __all__ = [
@@ -82,6 +82,7 @@ def attribute(
     steps: int | None = None,
     site: str | None = None,
     budget: int = DEFAULT_BUDGET,
+    routing: Routing = "free",
 ) -> Attribution:
     """Score every neuron by what it adds to P(answer): NeuronScores [layer, unit], in units of probability.
 
@@ -90,6 +91,8 @@ def attribute(
     quadrature; `rule="left-riemann", steps=20` is the setting of Dai et al. (2022), equation 4. Without `steps`, a rule
     takes the number that serves the model: Gauss-Legendre more nodes where neurons have kinks (ReLU) than where they
     have none. `budget` bounds the token positions computed at once.
+    In a mixture of experts, scaled neurons may send the layers above to other experts (`routing="free"`), where P jumps
+    and the gaps grow; `routing="frozen"` keeps every position at the experts of the unchanged run, with their weights.
 
     Errors: FactError and QueryError for a prompt or answer that does not suit; RuleError; AttributionError for NaN.
 
@@ -101,7 +104,8 @@ def attribute(
     """
     left, right = split_prompt(prompt, place_tokens(model))
     asked = query(model, left, right, answer, position=position, subject=subject)
-    return next(attribute_queries(model, [asked], rule=rule, steps=steps, site=site, budget=budget))
+    found = attribute_queries(model, [asked], rule=rule, steps=steps, site=site, budget=budget, routing=routing)
+    return next(found)
 
 
 def suiting_queries(
@@ -150,18 +154,24 @@ def attribute_queries(
     steps: int | None = None,
     site: str | None = None,
     budget: int = DEFAULT_BUDGET,
+    routing: Routing = "free",
 ) -> Iterator[Attribution]:
     """Attribute many queries, batched by length, and yield them in order; see `attribute`.
 
     All of the given queries' results are held until the last is done: give them in parts.
     """
+    if routing not in ("free", "frozen"):
+        raise AttributionError(f"no routing {routing!r}: free or frozen expected")
+    if routing == "frozen" and any(block.unaccounted for block in model.blocks):
+        raise AttributionError(
+            f"{model.name} has weights that may be experts out of reach: its routing cannot be frozen"
+        )
     nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
     found: dict[int, Attribution] = {}
     for batch in by_length([len(q.ids) for q in queries], budget):
         chosen = [queries[index] for index in batch]
-        path = path_gradients(
-            model, _prompts(model, chosen), nodes, weights, site=site or model.default_site, budget=budget
-        )
+        where, prompts = site or model.default_site, _prompts(model, chosen)
+        path = path_gradients(model, prompts, nodes, weights, site=where, budget=budget, routing=routing)
         found |= zip(batch, _attributions(model, chosen, path, activation=rule == "activation", site=site), strict=True)
     return iter([found[index] for index in range(len(queries))])
 

@@ -8,7 +8,7 @@ chosen when a model is loaded and proved equal to the implementation that the mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,7 +23,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from neuronatlas.models.calls import Call, first_tensor, record_calls
 from neuronatlas.models.parts import Experts
 
-__all__ = ["ExpertsError", "choose", "edited", "interface_reason", "routed_output"]
+__all__ = ["ExpertsError", "Route", "choose", "edited", "interface_reason", "route_of", "routed_as", "routed_output"]
 
 IMPLEMENTATION = "neuronatlas"
 TOLERANCE = 1e-4
@@ -33,7 +33,11 @@ _MARKS = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed")
 
 RoutedEdit = Callable[[Float[Tensor, "position neuron"]], Float[Tensor, "position neuron"] | None]
 
+Route = tuple[Int[Tensor, "position choice"], Float[Tensor, "position choice"]]
+"""The experts that each position is sent to, and the weights of what they write."""
+
 _edits: WeakKeyDictionary[nn.Module, list[RoutedEdit]] = WeakKeyDictionary()
+_routes: WeakKeyDictionary[nn.Module, Route] = WeakKeyDictionary()
 
 
 class ExpertsError(ValueError):
@@ -66,6 +70,24 @@ def edited(module: nn.Module, edit: RoutedEdit) -> Iterator[None]:
         edits.remove(edit)
 
 
+@contextmanager
+def routed_as(routes: Mapping[nn.Module, Route]) -> Iterator[None]:
+    """Send positions to the given experts with the given weights inside, whatever the model's routers say."""
+    before = {module: _routes[module] for module in routes if module in _routes}
+    _routes.update(routes)
+    try:
+        yield
+    finally:
+        for module in routes:
+            del _routes[module]
+        _routes.update(before)
+
+
+def route_of(call: Call) -> Route:
+    """Where a recorded call of experts sent the positions."""
+    return _arguments(call)[1:]
+
+
 def experts_forward(
     self: Any,
     hidden_states: Float[Tensor, "position width"],
@@ -76,6 +98,7 @@ def experts_forward(
 
     A choice that is no expert's index adds nothing.
     """
+    top_k_index, top_k_weights = _routes.get(self, (top_k_index, top_k_weights))
     sent = [(top_k_index == expert).nonzero(as_tuple=True) for expert in range(len(self.down_proj))]
     neurons = {e: _neurons(self, e, hidden_states[where[0]]) for e, where in enumerate(sent) if len(where[0])}
     for edit in list(_edits.get(self, ())):

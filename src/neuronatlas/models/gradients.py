@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neuronatlas.models.cached import CachedReplay
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import FullReplay, Plain, Prompts, Way
+from neuronatlas.models.replay import FullReplay, Plain, Prompts, Routing, Way
 
 __all__ = ["Path", "choose_way", "path_gradients"]
 
@@ -46,13 +46,18 @@ def path_gradients(
     site: str = "ffn",
     budget: int = 2048,
     way: type[Way] | None = None,
+    routing: Routing = "free",
 ) -> Path:
     """Weighted sum of the gradients of P(answer) with respect to each layer's neurons at `nodes` times their values.
 
     `budget` bounds the token positions under way; results do not depend on it but for rounding. `way` forces one.
+    With `routing="frozen"` a mixture of experts sends every row where it sends the unchanged prompt.
     """
     with _no_weight_gradients(model):
-        running = choose_way(model, prompts, site) if way is None else _start(way, model, prompts, site)
+        if routing == "frozen" and any(block.experts is not None for block in model.blocks):
+            running: Way = Plain(model, prompts, site, routing)
+        else:
+            running = choose_way(model, prompts, site) if way is None else _start(way, model, prompts, site)
         gradients = [torch.zeros_like(values, dtype=_wide(values.dtype)) for values in running.neurons]
         zeroed = torch.full((len(running.neurons), len(prompts)), torch.nan, dtype=_wide(running.clean_logits.dtype))
         for layers, chosen, part in _plan(running, len(nodes), budget) if nodes else ():

@@ -15,19 +15,22 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neuronatlas.models.calls import Call, first_tensor, overridden, record_calls, stop_after, with_first_tensor
+from neuronatlas.models.experts import Route, route_of, routed_as
 from neuronatlas.models.heads import answer_logits, head_probabilities, head_slopes, probability
 from neuronatlas.models.model import Model
 from neuronatlas.models.taps import tapped
 
-__all__ = ["FullReplay", "Plain", "Prompts", "Way", "WayError"]
+__all__ = ["FullReplay", "Plain", "Prompts", "Routing", "Way", "WayError"]
 
+Routing = Literal["free", "frozen"]
+"""Whether rows are sent to experts as the model sends them, or as in the unchanged run (and with the same weights)."""
 
 Values = Sequence[Float[Tensor, "prompt node unit"]]
 Slopes = tuple[Float[Tensor, "layer prompt node"], list[Float[Tensor, "prompt node unit"]]]
@@ -94,7 +97,7 @@ class Plain(Way):
 
     name = "plain"
 
-    def __init__(self, model: Model, prompts: Prompts, site: str = "ffn") -> None:
+    def __init__(self, model: Model, prompts: Prompts, site: str = "ffn", routing: Routing = "free") -> None:
         super().__init__(model, prompts)
         self.points = model.site(site).points
         rows = torch.arange(len(prompts))
@@ -102,9 +105,12 @@ class Plain(Way):
         edits = {
             p: (lambda x, p=p: seen.__setitem__(p.layer, x[rows, prompts.positions].detach())) for p in self.points
         }
-        with torch.no_grad(), tapped(model.module, edits):
+        calls: list[Call] = []
+        experts = [block.experts.module for block in model.blocks if block.experts is not None]
+        with torch.no_grad(), tapped(model.module, edits), record_calls(experts if routing == "frozen" else [], calls):
             self.clean_logits = model.logits(prompts.ids)[rows, prompts.answer_positions]
         self.neurons = [seen[point.layer] for point in self.points]
+        self.routes = {call.module: route_of(call) for call in calls}
 
     @property
     def tokens_per_row(self) -> int:
@@ -135,10 +141,19 @@ class Plain(Way):
         def put(given: Tensor) -> Tensor:
             return given.index_put((rows, positions), values.flatten(0, 1).to(given.dtype))
 
-        with tapped(self.model.module, {self.points[layer]: put}):
+        with routed_as(self._routes(chosen, nodes)), tapped(self.model.module, {self.points[layer]: put}):
             logits = self.model.logits(prompts.ids.repeat_interleave(nodes, dim=0))
         places = prompts.answer_positions.repeat_interleave(nodes)
         return probability(logits[rows, places], self._answers(chosen, nodes)).reshape(-1, nodes)
+
+    def _routes(self, chosen: slice, nodes: int) -> dict[nn.Module, Route]:
+        """Frozen routes of the chosen prompts' rows; none when routing is free."""
+
+        def rows(tensor: Tensor) -> Tensor:
+            whole = tensor.reshape(len(self.prompts), -1, tensor.shape[-1])
+            return whole[chosen].repeat_interleave(nodes, dim=0).flatten(0, 1)
+
+        return {module: (rows(index), rows(weights)) for module, (index, weights) in self.routes.items()}
 
 
 @dataclass(frozen=True)
