@@ -24,7 +24,7 @@ from measure import Bare, interleaved, read_bandwidth
 from neuronatlas import Attribution, Model
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES, rule_nodes
-from neuronatlas.models.answers import Query
+from neuronatlas.models.queries import Query
 from outcome import Outcome, Timing, as_markdown
 from shapes import FULL_SIZE, TINY, Shape, random_model, random_queries
 
@@ -73,9 +73,10 @@ class Works:
 
     def run_reference(self) -> None:
         """Per-layer scores of the first few prompts."""
+        asked = [query.first for query in self.queries[: self.compared]]
         self.reference = [
-            per_layer_scores(self.model.module, q.ids, q.answer_position, q.answer_id, PAPER[1]).numpy()
-            for q in self.queries[: self.compared]
+            per_layer_scores(self.model.module, step.ids, step.answer_position, step.answer_id, PAPER[1]).numpy()
+            for step in asked
         ]
 
     def runner(self, rule: str, steps: int) -> Callable[[], None]:

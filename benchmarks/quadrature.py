@@ -24,10 +24,10 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.quadrature import RULES, rule_nodes
-from neuronatlas.models.answers import Query, by_length
 from neuronatlas.models.gradients import path_gradients
 from neuronatlas.models.kinks import has_kinks
-from neuronatlas.models.replay import Prompts
+from neuronatlas.models.queries import Query, by_length
+from neuronatlas.models.ways import Prompts
 from outcome import table
 from subjects import SUBJECTS, Choice, MissingSubjectError, Subject, tiny
 
@@ -72,7 +72,7 @@ def study(subject: Subject, *, decides: bool, midpoints: int, most_nodes: int) -
     rules = {nodes: ("gauss-legendre", nodes) for nodes in range(1, most_nodes + 1)} | {0: ("left-riemann", LEFT_STEPS)}
     parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {key: [] for key in rules}
     with tqdm(total=len(subject.queries), desc=subject.name, unit="prompt", leave=False) as bar:
-        for batch in by_length([len(q.ids) for q in subject.queries], BUDGET):
+        for batch in by_length([len(q.first.ids) for q in subject.queries], BUDGET):
             queries = [subject.queries[index] for index in batch]
             exact, _ = _scores(subject, queries, "midpoint", midpoints)
             for key, (rule, steps) in rules.items():
@@ -89,10 +89,7 @@ def _scores(
     subject: Subject, queries: Sequence[Query], rule: str, steps: int
 ) -> tuple[Float[np.ndarray, "prompt neuron"], Float[np.ndarray, " prompt"]]:
     """Scores by one rule, and each prompt's completeness gap relative to the largest change that a layer explains."""
-    places = torch.tensor([q.answer_position for q in queries])
-    prompts = Prompts(
-        torch.tensor([q.ids for q in queries]), places, places, torch.tensor([q.answer_id for q in queries])
-    )
+    prompts = Prompts.of([q.first for q in queries], subject.model.device)
     path = path_gradients(subject.model, prompts, *rule_nodes(rule, steps), budget=BUDGET)
     layers = [values * slopes for values, slopes in zip(path.neurons, path.gradients, strict=True)]
     clean = torch.softmax(path.clean_logits, dim=1).gather(1, prompts.answers[:, None])[:, 0]

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 import neuronatlas as na
-from neuronatlas.models.answers import Query
+from neuronatlas.models.queries import Query, Step
 
 __all__ = ["FULL_SIZE", "SHAPES", "TINY", "Shape", "random_model", "random_module", "random_queries"]
 
@@ -99,6 +99,6 @@ def random_queries(shape: Shape, tokens: int, prompts: int, seed: int = 0) -> li
     ids = torch.randint(1, shape.vocabulary, (prompts, tokens + 1), generator=generator).tolist()
     place = tokens - 1 if shape.kind == "causal" else tokens // 2
     return [
-        Query(f"random prompt {number}", f"t{row[-1]}", tuple(row[:-1]), row[-1], place, place)
+        Query(f"random prompt {number}", f"t{row[-1]}", (Step(tuple(row[:-1]), row[-1], place, place),))
         for number, row in enumerate(ids)
     ]

@@ -17,7 +17,7 @@ from transformers import BertForMaskedLM, BertTokenizer
 
 import neuronatlas as na
 from neuronatlas.knowledge.facts import split_prompt
-from neuronatlas.models.answers import Query, place_tokens, query
+from neuronatlas.models.queries import Query, place_tokens, query
 from neuronatlas.readers import FactFileWarning
 from shapes import TINY, random_model, random_queries
 

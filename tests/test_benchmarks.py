@@ -103,7 +103,8 @@ def test_scores_equal_those_of_the_plain_per_layer_method(index: int) -> None:
     queries = shapes.random_queries(shape, TOKENS, PROMPTS)
     found = attribute_queries(model, queries, rule="left-riemann", steps=20)
     for asked, scores in zip(queries, found, strict=True):
-        right = baseline.per_layer_scores(model.module, asked.ids, asked.answer_position, asked.answer_id)
+        step = asked.first
+        right = baseline.per_layer_scores(model.module, step.ids, step.answer_position, step.answer_id)
         largest = float(right.abs().max())
         assert largest > 0
         torch.testing.assert_close(torch.from_numpy(scores.matrix().copy()), right, rtol=0, atol=1e-10 * largest)

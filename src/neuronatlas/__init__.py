@@ -27,7 +27,7 @@ from neuronatlas.models import (
     set_values,
     suppress,
 )
-from neuronatlas.models.answers import QueryError
+from neuronatlas.models.queries import QueryError
 from neuronatlas.models.reinitialise import reinitialised
 from neuronatlas.neurons import Layout, LayoutMismatchError, Neuron, NeuronError, NeuronScores, NeuronSet
 from neuronatlas.probing.activations import Activations, ActivationsError

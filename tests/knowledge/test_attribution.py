@@ -14,8 +14,8 @@ from transformers import BertForMaskedLM, BertTokenizer
 import neuronatlas as na
 from neuronatlas.knowledge.attribution import AttributionError, attribute_queries
 from neuronatlas.knowledge.quadrature import rule_nodes, usual_steps
-from neuronatlas.models.answers import Query, query
 from neuronatlas.models.kinks import has_kinks
+from neuronatlas.models.queries import Query, query
 from tests.knowledge.planted import planted_facts
 
 CAPTUM = {
@@ -60,14 +60,14 @@ def test_integrals_agree_with_captum(golden_model: na.Model, golden_prompts: lis
     prompt, answer = golden_prompts[2]
     scores = na.attribute(golden_model, prompt, answer, rule=rule, steps=6)
     asked = scores.query
-    ids = torch.tensor([asked.ids])
+    ids = torch.tensor([asked.first.ids])
     module: Any = golden_model.module
     for layer, block in enumerate(module.bert.encoder.layer):
 
         def forward(neurons: torch.Tensor, block: Any = block) -> torch.Tensor:
             def put(_module: torch.nn.Module, _args: object, output: torch.Tensor) -> torch.Tensor:
                 changed = output.clone()
-                changed[:, asked.position] = neurons
+                changed[:, asked.first.position] = neurons
                 return changed
 
             handle = block.intermediate.register_forward_hook(put)
@@ -75,7 +75,7 @@ def test_integrals_agree_with_captum(golden_model: na.Model, golden_prompts: lis
                 logits: torch.Tensor = module(ids.expand(len(neurons), -1)).logits
             finally:
                 handle.remove()
-            return logits[:, asked.answer_position].softmax(-1)[:, asked.answer_id]
+            return logits[:, asked.first.answer_position].softmax(-1)[:, asked.first.answer_id]
 
         neurons = torch.from_numpy(scores.activations.layer(layer).copy())[None]
         expected = IntegratedGradients(forward).attribute(neurons, n_steps=6, method=CAPTUM[rule])[0]
@@ -125,7 +125,8 @@ def test_inside_an_intervention_the_changed_model_is_attributed(planted: na.Mode
 def test_other_positions_and_sites_can_be_attributed(planted: na.Model) -> None:
     fact = planted_facts()[3]
     at_subject = na.attribute(planted, fact.prompts[0], fact.answer, position="subject", subject=fact.subject)
-    assert at_subject.query.ids[at_subject.query.position] == planted.tokenizer.convert_tokens_to_ids("subject3")
+    step = at_subject.query.first
+    assert step.ids[step.position] == planted.tokenizer.convert_tokens_to_ids("subject3")
     # The subject's last layer cannot reach the mask any more.
     assert not at_subject.layer(1).any()
     for site in ("attention", "hidden"):

@@ -18,9 +18,9 @@ def test_a_gain_of_one_changes_nothing_and_other_gains_are_those_of_the_context_
     table = na.effects(planted, fact, neurons, gains=[0.0, 1.0, 3.0])
     for row in table.iter_rows(named=True):
         asked = fact_queries(planted, fact)[row["prompt"]]
-        with torch.no_grad(), na.scale(planted, neurons, row["gain"], positions=asked.position):
-            logits = planted.logits(torch.tensor([asked.ids]))[0, asked.answer_position].double()
-        expected = logits.softmax(-1)[asked.answer_id]
+        with torch.no_grad(), na.scale(planted, neurons, row["gain"], positions=asked.first.position):
+            logits = planted.logits(torch.tensor([asked.first.ids]))[0, asked.first.answer_position].double()
+        expected = logits.softmax(-1)[asked.first.answer_id]
         assert row["p_after"] == pytest.approx(float(expected), abs=1e-6)
         assert row["log_odds_after"] == pytest.approx(float(torch.logit(expected)), abs=1e-4)
         assert (row["p_after"] == row["p_before"]) == (row["gain"] == 1.0)

@@ -13,7 +13,8 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from neuronatlas.models import Model, load
-from neuronatlas.models.answers import Query, QueryError, by_length, log_odds, place_tokens, query, read_answers
+from neuronatlas.models.answers import log_odds, read_answers
+from neuronatlas.models.queries import Query, QueryError, by_length, place_tokens, query
 
 ModuleOf = Callable[..., PreTrainedModel]
 
@@ -85,8 +86,8 @@ def closing_gpt(module_of: ModuleOf, gpt: Model) -> Model:
 
 def tokens(model: Model, asked: Query) -> tuple[list[str], str, str]:
     """The prompt's tokens, the answer's token, and the token at the place where neurons are looked at."""
-    prompt = [str(token) for token in model.tokenizer.convert_ids_to_tokens(list(asked.ids))]
-    return prompt, model.tokenizer.convert_ids_to_tokens([asked.answer_id])[0], prompt[asked.position]
+    prompt = [str(token) for token in model.tokenizer.convert_ids_to_tokens(list(asked.first.ids))]
+    return prompt, model.tokenizer.convert_ids_to_tokens([asked.first.answer_id])[0], prompt[asked.first.position]
 
 
 # Encoding for masked models.
@@ -96,7 +97,7 @@ def test_a_masked_prompt_has_the_mask_at_the_answers_place(bert: Model) -> None:
     asked = query(bert, "The capital of France is ", ".", "Paris")
     prompt = ["[CLS]", "the", "capital", "of", "france", "is", "[MASK]", ".", "[SEP]"]
     assert tokens(bert, asked) == (prompt, "paris", "[MASK]")
-    assert asked.answer_position == asked.position == 6
+    assert asked.first.answer_position == asked.first.position == 6
     assert asked.text == "The capital of France is […]."
     assert asked.answer == "Paris"
 
@@ -130,9 +131,9 @@ def test_the_answers_space_is_that_of_its_place(
 ) -> None:
     asked = query(roberta, left, right, "Paris")
     prompt = ["<mask>" if token == "MASK" else token for token in prompt]
-    found = [token.strip() for token in roberta.tokenizer.convert_ids_to_tokens(list(asked.ids))]
+    found = [token.strip() for token in roberta.tokenizer.convert_ids_to_tokens(list(asked.first.ids))]
     assert found == prompt
-    assert asked.ids[asked.answer_position] == roberta.tokenizer.mask_token_id
+    assert asked.first.ids[asked.first.answer_position] == roberta.tokenizer.mask_token_id
     assert tokens(roberta, asked)[1] == answer
 
 
@@ -145,7 +146,7 @@ def test_a_mask_that_does_not_take_the_space_before_it_asks_for_the_same_answer(
 
 
 def test_the_answers_case_and_outer_spaces_do_not_matter_where_the_model_knows_none(bert: Model) -> None:
-    assert query(bert, "A ", ".", " PARIS ").answer_id == query(bert, "A ", ".", "paris").answer_id
+    assert query(bert, "A ", ".", " PARIS ").first.answer_id == query(bert, "A ", ".", "paris").first.answer_id
 
 
 # Encoding for causal models.
@@ -155,7 +156,7 @@ def test_the_answers_case_and_outer_spaces_do_not_matter_where_the_model_knows_n
 def test_punctuation_after_the_place_is_dropped_for_a_causal_model(right: str, gpt: Model) -> None:
     asked = query(gpt, "The capital of France is ", right, "Paris")
     assert tokens(gpt, asked) == (["The", "Ġcapital", "Ġof", "ĠFrance", "Ġis"], "ĠParis", "Ġis")
-    assert asked.answer_position == asked.position == 4
+    assert asked.first.answer_position == asked.first.position == 4
 
 
 @pytest.mark.parametrize("right", [" in Europe.", ", of course.", ". Paris"])
@@ -188,12 +189,31 @@ def test_an_empty_answer_is_refused(answer: str, bert: Model, gpt: Model) -> Non
             query(model, "A woman in ", ".", answer)
 
 
-def test_an_answer_of_several_tokens_names_them(bert: Model, roberta: Model, gpt: Model) -> None:
-    with pytest.raises(QueryError, match=r"'Vienna' is 2 tokens for this model \(vi ##enna\), 1 expected"):
-        query(bert, "The capital is ", ".", "Vienna")
-    for model in (roberta, gpt):
-        with pytest.raises(QueryError, match=r"'Paris speaks' is 2 tokens for this model \(ĠParis Ġspeaks\)"):
-            query(model, "The capital is ", ".", "Paris speaks")
+def test_a_masked_answer_of_several_tokens_has_as_many_masks_filled_from_left_to_right(bert: Model) -> None:
+    asked = query(bert, "The capital is ", ".", "Vienna")
+    shown = [" ".join(bert.tokenizer.convert_ids_to_tokens(list(step.ids))) for step in asked.steps]
+    assert shown == ["[CLS] the capital is [MASK] [MASK] . [SEP]", "[CLS] the capital is vi [MASK] . [SEP]"]
+    assert bert.tokenizer.convert_ids_to_tokens([step.answer_id for step in asked.steps]) == ["vi", "##enna"]
+    assert [(step.answer_position, step.position) for step in asked.steps] == [(4, 4), (5, 5)]
+    assert asked.unit == "log P"
+
+
+def test_a_causal_answer_of_several_tokens_is_asked_along_itself(gpt: Model) -> None:
+    asked = query(gpt, "The capital is ", ".", "Paris speaks")
+    shown = [gpt.tokenizer.convert_ids_to_tokens(list(step.ids)) for step in asked.steps]
+    assert shown == [["The", "Ġcapital", "Ġis"], ["The", "Ġcapital", "Ġis", "ĠParis"]]
+    assert [(step.answer_position, step.position) for step in asked.steps] == [(2, 2), (3, 3)]
+
+
+def test_other_positions_stay_where_they_are_for_every_token_of_the_answer(bert: Model, gpt: Model) -> None:
+    before = query(bert, "France is in ", " capital.", "Vienna", position="subject", subject="France")
+    assert [step.position for step in before.steps] == [1, 1]
+    # Behind the answer's place the subject moves by the masks that are added.
+    behind = query(bert, "", " is in France.", "Vienna", position="subject", subject="France")
+    france = bert.tokenizer.convert_tokens_to_ids("france")
+    assert [step.ids[step.position] for step in behind.steps] == [france, france]
+    assert [step.position for step in query(gpt, "The capital is ", "", "Paris speaks", position=1).steps] == [1, 1]
+    assert query(bert, "The capital is ", ".", "Vienna", position=-1).first.position == 7
 
 
 def test_an_answer_that_the_model_does_not_know_is_refused(bert: Model) -> None:
@@ -220,10 +240,10 @@ def test_a_masked_model_without_a_mask_token_is_refused(module_of: ModuleOf, gpt
 
 
 def test_a_prompt_as_long_as_the_model_is_taken_and_a_longer_one_refused(bert: Model, gpt: Model) -> None:
-    assert len(query(bert, "the " * 60, ".", "Paris").ids) == 64
+    assert len(query(bert, "the " * 60, ".", "Paris").first.ids) == 64
     with pytest.raises(QueryError, match="has 65 tokens, this model takes 64"):
         query(bert, "the " * 61, ".", "Paris")
-    assert len(query(gpt, " capital" * 64 + " ", ".", "Paris").ids) == 64
+    assert len(query(gpt, " capital" * 64 + " ", ".", "Paris").first.ids) == 64
     with pytest.raises(QueryError, match="has 65 tokens, this model takes 64"):
         query(gpt, " capital" * 65 + " ", ".", "Paris")
 
@@ -237,7 +257,7 @@ def test_a_prompt_as_long_as_the_model_is_taken_and_a_longer_one_refused(bert: M
 def test_a_position_may_be_any_token_of_the_prompt(position: int, token: str, bert: Model) -> None:
     asked = query(bert, "The capital of France is ", ".", "Paris", position=position)
     assert tokens(bert, asked)[2] == token
-    assert asked.answer_position == 6
+    assert asked.first.answer_position == 6
 
 
 @pytest.mark.parametrize("position", [9, -10, 1000])
@@ -264,7 +284,7 @@ def test_a_position_by_an_unknown_name_is_refused(bert: Model) -> None:
 def test_the_subjects_position_is_its_last_token(left: str, right: str, subject: str, token: str, bert: Model) -> None:
     asked = query(bert, left, right, "Paris", position="subject", subject=subject)
     assert tokens(bert, asked)[2] == token
-    assert asked.ids[asked.answer_position] == bert.tokenizer.mask_token_id
+    assert asked.first.ids[asked.first.answer_position] == bert.tokenizer.mask_token_id
 
 
 def test_the_subjects_position_is_found_in_byte_level_prompts(gpt: Model, roberta: Model) -> None:
@@ -337,8 +357,8 @@ def test_log_odds_keep_both_ends_of_the_scale() -> None:
 def test_answers_are_read_with_the_token_that_the_model_prefers(bert: Model) -> None:
     asked = [query(bert, "The capital of France is ", ".", answer) for answer in ("Paris", "France")]
     logits = torch.zeros(2, 100)
-    logits[:, asked[0].answer_id] = 3.0
-    first, second = read_answers(bert, asked, logits)
+    logits[:, asked[0].first.answer_id] = 3.0
+    first, second = read_answers(bert, [one.first for one in asked], logits)
     assert (first.top_token, first.is_top) == ("paris", True)
     assert (second.top_token, second.is_top) == ("paris", False)
     chosen, others = math.exp(3), 99

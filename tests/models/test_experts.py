@@ -293,11 +293,11 @@ def test_attribution_scores_experts_that_the_position_is_sent_to_and_tells_its_g
     model = loaded(name)
     scores = na.attribute(model, "w11 w52 w33 w74 w25 [MASK]", "w7", steps=8)
     assert scores.way == "plain"
-    ids = torch.tensor([scores.query.ids])
+    ids = torch.tensor([scores.query.first.ids])
     with capture(model) as seen:
         run(model, ids)
     for layer in (1, 2, 3):
-        sent = seen[layer][0, scores.query.position] != 0
+        sent = seen[layer][0, scores.query.first.position] != 0
         assert not scores.layer(layer)[~sent.numpy()].any()
         assert scores.layer(layer)[sent.numpy()].any()
     # Above the last layer nothing is routed, so P is smooth along the path; below it may jump, and the gap says so.

@@ -10,7 +10,8 @@ from neuronatlas.models import Model, load, suppress
 from neuronatlas.models.cached import CachedReplay
 from neuronatlas.models.gradients import Path, choose_way, path_gradients
 from neuronatlas.models.heads import answer_logits
-from neuronatlas.models.replay import FullReplay, Plain, Prompts, Way, WayError
+from neuronatlas.models.replay import FullReplay
+from neuronatlas.models.ways import Plain, Prompts, Way, WayError
 
 NODES, WEIGHTS = [0.0, 0.3, 0.7, 1.0], [0.1, 0.4, 0.3, 0.2]
 Fingerprint = Callable[[Model], object]

@@ -8,7 +8,7 @@ from neuronatlas import specimen
 from neuronatlas.cli.running import note
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.models import Model, load
-from neuronatlas.models.answers import place_tokens
+from neuronatlas.models.queries import place_tokens
 from neuronatlas.readers import read_facts
 from neuronatlas.readers.files import open_text
 from neuronatlas.studies.demo import facts_of_specimen

@@ -58,8 +58,9 @@ def attribute(
 
     Example: neuronatlas attribute bert-base-cased --prompt "The capital of France is \[MASK]." --answer Paris
 
-    Prints P(answer), the token that the model prefers, the neurons with their scores (in units of probability) and the
-    completeness gap: how far the scores of a layer are from adding up; raise --steps where it is large.
+    Prints P(answer), the token that the model prefers, the neurons with their scores (in units of probability; of log P
+    where the answer has several tokens) and the completeness gap: how far the scores of a layer are from adding up;
+    raise --steps where it is large.
     """
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     scores = find_scores(
@@ -77,6 +78,11 @@ def attribute(
     rows = [(n, f"{scores[n]:.5f}", f"{scores.activations[n]:.4f}") for n in scores.top(top)]
     out.print(show.table_of(("neuron", "score", "activation"), rows))
     out.print(f"largest completeness gap of a layer {scores.gap:.1e}; rows run by {scores.way}")
+    if scores.tokens:
+        logs = zip(scores.answered.token_log_probabilities, scores.tokens, strict=True)
+        by_token = [(str(n), f"{log:.3f}", f"{token.gap:.1e}") for n, (log, token) in enumerate(logs, start=1)]
+        out.print("scores are in log P, the sum over the answer's tokens:")
+        out.print(show.table_of(("token", "log P", "gap"), by_token))
 
 
 def _scores_document(scores: Attribution, top: int) -> dict[str, Any]:
@@ -84,8 +90,10 @@ def _scores_document(scores: Attribution, top: int) -> dict[str, Any]:
         {"neuron": str(n), "layer": n.layer, "unit": n.unit, "score": scores[n], "activation": scores.activations[n]}
         for n in scores.top(top)
     ]
-    about = {"prompt": scores.query.text, "answer": scores.query.answer, "position": scores.query.position}
-    about |= asdict(scores.answered) | {"gap": scores.gap, "way": scores.way}
+    places = [step.position for step in scores.query.steps]
+    about = {"prompt": scores.query.text, "answer": scores.query.answer, "positions": places, "unit": scores.unit}
+    about |= asdict(scores.answered) | {"gap": scores.gap, "token_gaps": [token.gap for token in scores.tokens]}
+    about["way"] = scores.way
     return about | {"neurons": neurons}
 
 

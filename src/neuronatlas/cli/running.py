@@ -28,7 +28,7 @@ from neuronatlas.knowledge.attribution import AttributionError
 from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.models import InterventionError, ModelError, SiteError
-from neuronatlas.models.answers import QueryError
+from neuronatlas.models.queries import QueryError
 from neuronatlas.neurons import NeuronError
 from neuronatlas.probing.activations import ActivationsError
 from neuronatlas.probing.corpora import CorpusError

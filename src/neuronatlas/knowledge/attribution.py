@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from neuronatlas.knowledge.facts import Fact, split_prompt
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, rule_nodes, usual_steps
-from neuronatlas.models.answers import Answered, Query, QueryError, by_length, place_tokens, query, read_answers
+from neuronatlas.models.answers import Answered, joined, read_answers
 from neuronatlas.models.gradients import Path, path_gradients
+from neuronatlas.models.heads import Readout, log_probability, probability
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import Prompts, Routing
+from neuronatlas.models.queries import Query, QueryError, Step, Unit, by_shape, place_tokens, query
+from neuronatlas.models.ways import Prompts, Routing
 from neuronatlas.neurons import NeuronScores
 
 __all__ = [
@@ -45,11 +47,13 @@ class AttributionError(ValueError):
 class Attribution(NeuronScores):
     """Attribution scores of one prompt, with the evidence about them.
 
-    `probability` and `log_odds` are P(answer) and log(P / (1 - P)) of the unchanged model; `zeroed[layer]` is P with
-    all neurons of a layer at 0; `gaps[layer]` is the completeness gap, the layer's sum of scores less (P - zeroed): 0
-    for an exact integral, so a large one asks for more steps (NaN for the activation baseline, which is no integral).
-    `way` says how the rows were run: `replay-cached`, `replay` or
-    `plain`; `activations` are the neurons themselves.
+    `answered` is P(answer) and log(P / (1 - P)) of the unchanged model; `zeroed[layer]` is P with all neurons of a
+    layer at 0; `gaps[layer]` is the completeness gap, the layer's sum of scores less (P - zeroed): 0 for an exact
+    integral, so a large one asks for more steps (NaN for the activation baseline, which is no integral). `way` says how
+    the rows were run: `replay-cached`, `replay` or `plain`; `activations` are the neurons themselves.
+
+    Where the answer has several tokens, all of this is in log P (`unit`), and is the sum over `tokens`: the attribution
+    of each token's log P, given the tokens before it, to the neurons at its own place. Activations are then their mean.
     """
 
     query: Query
@@ -57,12 +61,19 @@ class Attribution(NeuronScores):
     zeroed: Float[np.ndarray, " layer"]
     way: str
     activations: NeuronScores
+    tokens: tuple[Attribution, ...] = ()
+
+    @property
+    def unit(self) -> Unit:
+        """What the scores add to: `P` of an answer of one token, `log P` of one of several."""
+        return self.query.unit
 
     @property
     def gaps(self) -> Float[np.ndarray, " layer"]:
-        """Completeness gap of each layer, in probability."""
+        """Completeness gap of each layer, in the scores' unit."""
         sums = np.array([self.layer(n).sum(dtype=np.float64) for n in range(self.layout.n_layers)])
-        gaps: Float[np.ndarray, " layer"] = sums - (self.answered.probability - self.zeroed)
+        whole = self.answered.probability if self.unit == "P" else self.answered.log_probability
+        gaps: Float[np.ndarray, " layer"] = sums - (whole - self.zeroed)
         return gaps
 
     @property
@@ -86,6 +97,8 @@ def attribute(
 ) -> Attribution:
     """Score every neuron by what it adds to P(answer): NeuronScores [layer, unit], in units of probability.
 
+    An answer of several tokens is scored by log P: see `Attribution`.
+
     The answer's place in the prompt is `[MASK]`, `{answer}` or the tokenizer's own mask token. Neurons are looked at
     there, or at `position`: `"subject"` (the last token of `subject`) or a token index. `rule` and `steps` choose the
     quadrature; `rule="left-riemann", steps=20` is the setting of Dai et al. (2022), equation 4. Without `steps`, a rule
@@ -103,41 +116,48 @@ def attribute(
     True
     """
     left, right = split_prompt(prompt, place_tokens(model))
-    asked = query(model, left, right, answer, position=position, subject=subject)
+    stack = model.layout(site).stack
+    asked = query(model, left, right, answer, position=position, subject=subject, stack=stack)
     found = attribute_queries(model, [asked], rule=rule, steps=steps, site=site, budget=budget, routing=routing)
     return next(found)
 
 
 def suiting_queries(
-    model: Model, fact: Fact, *, position: str | int = "answer"
+    model: Model, fact: Fact, *, position: str | int = "answer", site: str | None = None
 ) -> tuple[dict[int, Query], dict[int, str]]:
     """Encode the prompts of a fact that suit the model, by index, and say of each other one why it does not.
 
-    Two prompts that are the same tokens to this model (a causal one drops what follows the place) count once.
+    Two prompts that are the same tokens to this model (a causal one drops what follows the place) count once. Where the
+    answer has several tokens in one of the prompts, all are scored by log P, so that their scores can be compared.
     """
+    stack = model.layout(site).stack
     queries: dict[int, Query] = {}
     skipped: dict[int, str] = {}
-    first: dict[tuple[tuple[int, ...], int], int] = {}
+    first: dict[tuple[Step, ...], int] = {}
     for index, (left, right) in enumerate(fact.split(place_tokens(model))):
         try:
-            asked = query(model, left, right, fact.answer, position=position, subject=fact.subject)
+            asked = query(model, left, right, fact.answer, position=position, subject=fact.subject, stack=stack)
         except QueryError as error:
             skipped[index] = str(error)
             continue
-        earlier = first.setdefault((asked.ids, asked.position), index)
+        earlier = first.setdefault(asked.steps, index)
         if earlier == index:
             queries[index] = asked
         else:
             skipped[index] = f'"{asked.text}" is the same to this model as prompt {earlier + 1} of the fact'
+    if any(asked.unit == "log P" for asked in queries.values()):
+        queries = {index: replace(asked, unit="log P") for index, asked in queries.items()}
     return queries, skipped
 
 
-def fact_queries(model: Model, fact: Fact, *, position: str | int = "answer") -> dict[int, Query]:
+def fact_queries(
+    model: Model, fact: Fact, *, position: str | int = "answer", site: str | None = None
+) -> dict[int, Query]:
     """The prompts of a fact that suit the model, encoded, by index; a warning tells of the others.
 
     Errors: QueryError with the first reason when none suits.
     """
-    queries, skipped = suiting_queries(model, fact, position=position)
+    queries, skipped = suiting_queries(model, fact, position=position, site=site)
     if not queries:
         raise QueryError(f"no prompt of fact {fact.label!r} suits {model.name}: {next(iter(skipped.values()))}")
     if skipped:
@@ -167,25 +187,28 @@ def attribute_queries(
             f"{model.name} has weights that may be experts out of reach: its routing cannot be frozen"
         )
     nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
+    where = site or model.default_site
+    singles = [replace(asked, steps=(step,)) for asked in queries for step in asked.steps]
     found: dict[int, Attribution] = {}
-    for batch in by_length([len(q.ids) for q in queries], budget):
-        chosen = [queries[index] for index in batch]
-        where, prompts = site or model.default_site, _prompts(model, chosen)
+    for batch in _batches(singles, budget):
+        chosen = [singles[index] for index in batch]
+        readout = _READOUTS[chosen[0].unit]
+        prompts = Prompts.of([asked.steps[0] for asked in chosen], model.device, readout)
         path = path_gradients(model, prompts, nodes, weights, site=where, budget=budget, routing=routing)
         found |= zip(batch, _attributions(model, chosen, path, activation=rule == "activation", site=site), strict=True)
-    return iter([found[index] for index in range(len(queries))])
+    tokens = iter([found[index] for index in range(len(singles))])
+    return iter([_whole(asked, list(islice(tokens, len(asked.steps)))) for asked in queries])
 
 
-def _prompts(model: Model, queries: Sequence[Query]) -> Prompts:
-    def column(values: Sequence[object]) -> Tensor:
-        return torch.tensor(values, device=model.device)
+_READOUTS: dict[Unit, Readout] = {"P": probability, "log P": log_probability}
 
-    return Prompts(
-        column([q.ids for q in queries]),
-        column([q.position for q in queries]),
-        column([q.answer_position for q in queries]),
-        column([q.answer_id for q in queries]),
-    )
+
+def _batches(singles: Sequence[Query], budget: int) -> Iterator[list[int]]:
+    """Batches of queries of one step: of one shape, and scored in one unit."""
+    for unit in _READOUTS:
+        chosen = [index for index, asked in enumerate(singles) if asked.unit == unit]
+        for batch in by_shape([singles[index].steps[0].shape for index in chosen], budget):
+            yield [chosen[index] for index in batch]
 
 
 def _attributions(
@@ -194,7 +217,7 @@ def _attributions(
     layout = model.layout(site)
     activations = torch.cat([layer.to(path.gradients[0].dtype) for layer in path.neurons], dim=1)
     scores = activations if activation else activations * torch.cat(path.gradients, dim=1)
-    answered = read_answers(model, queries, path.clean_logits)
+    answered = read_answers(model, [asked.steps[0] for asked in queries], path.clean_logits)
     for row, (asked, outcome) in enumerate(zip(queries, answered, strict=True)):
         values = scores[row].cpu().numpy()
         if not np.isfinite(values).all():
@@ -211,3 +234,19 @@ def _attributions(
             path.way,
             NeuronScores(layout, activations[row].cpu().numpy()),
         )
+
+
+def _whole(asked: Query, tokens: Sequence[Attribution]) -> Attribution:
+    """The attribution of a whole answer from those of its tokens."""
+    if len(tokens) == 1:
+        return tokens[0]
+    return Attribution(
+        tokens[0].layout,
+        np.sum([token.values for token in tokens], axis=0),
+        asked,
+        joined([token.answered for token in tokens]),
+        np.sum([token.zeroed for token in tokens], axis=0),
+        ", ".join(dict.fromkeys(token.way for token in tokens)),
+        NeuronScores.mean([token.activations for token in tokens]),
+        tuple(tokens),
+    )

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from neuronatlas.knowledge.attribution import fact_queries
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.models.answers import Answered, Query, by_length, read_answers
+from neuronatlas.models.answers import Answered, read_answers, regrouped
 from neuronatlas.models.heads import answer_logits
 from neuronatlas.models.hooks import scale_rows
 from neuronatlas.models.model import Model
+from neuronatlas.models.queries import Query, Step, by_shape
+from neuronatlas.models.ways import Prompts
 from neuronatlas.neurons import NeuronSet
 
 __all__ = ["Trial", "effects", "run_trials"]
@@ -24,7 +26,10 @@ DEFAULT_BUDGET = 8192
 
 @dataclass(frozen=True)
 class Trial:
-    """One intervention: a query with some neurons multiplied by a gain at the query's position."""
+    """One intervention: a query with some neurons multiplied by a gain at the query's position.
+
+    Of an answer of several tokens each is asked by a pass of its own, with the neurons scaled at its own place.
+    """
 
     query: Query
     neurons: NeuronSet
@@ -43,8 +48,9 @@ def effects(
     """What a fact's answer does under each gain of the neurons: one row a prompt and gain.
 
     Columns: prompt (index), text, gain, p_before, p_after (P(answer)), log_odds_before, log_odds_after
-    (log(P / (1 - P))), top_after (the token preferred then). Gain 0 suppresses, 2 doubles, 1 changes nothing. The
-    neurons are scaled at the answer's place, or at `position`, as in `attribute`.
+    (log(P / (1 - P))), mean_log_p_before, mean_log_p_after (mean log P of the answer's tokens), top_after (the token
+    preferred then; of several, each after the right ones before it). Gain 0 suppresses, 2 doubles, 1 changes nothing.
+    The neurons are scaled at the answer's place, or at `position`, as in `attribute`.
 
     Errors: FactError, QueryError; LayoutMismatchError when the neurons are not of this model as it is now.
 
@@ -56,7 +62,7 @@ def effects(
     True
     """
     model.layout(neurons.layout.site).require(neurons.layout)
-    asked_by_index = fact_queries(model, fact, position=position)
+    asked_by_index = fact_queries(model, fact, position=position, site=neurons.layout.site)
     queries = list(asked_by_index.values())
     none = NeuronSet(neurons.layout, ())
     trials = [Trial(q, none, 1.0) for q in queries] + [Trial(q, neurons, g) for g in gains for q in queries]
@@ -76,6 +82,8 @@ def effects(
             "p_after": [row[4].probability for row in rows],
             "log_odds_before": [row[3].log_odds for row in rows],
             "log_odds_after": [row[4].log_odds for row in rows],
+            "mean_log_p_before": [row[3].mean_log_probability for row in rows],
+            "mean_log_p_after": [row[4].mean_log_probability for row in rows],
             "top_after": [row[4].top_token for row in rows],
         }
     )
@@ -83,21 +91,21 @@ def effects(
 
 def run_trials(model: Model, trials: Sequence[Trial], *, budget: int = DEFAULT_BUDGET) -> Iterator[Answered]:
     """Run interventions batched by length, rows of different neurons and gains together; outcomes in order."""
+    asked = [(step, trial) for trial in trials for step in trial.query.steps]
     found: dict[int, Answered] = {}
-    for batch in by_length([len(trial.query.ids) for trial in trials], budget):
-        chosen = [trials[index] for index in batch]
+    for batch in by_shape([step.shape for step, _ in asked], budget):
+        chosen = [asked[index] for index in batch]
         found |= zip(batch, _run_batch(model, chosen), strict=True)
-    return iter([found[index] for index in range(len(trials))])
+    outcomes = (found[index] for index in range(len(asked)))
+    return iter(regrouped([trial.query for trial in trials], outcomes))
 
 
-def _run_batch(model: Model, trials: Sequence[Trial]) -> list[Answered]:
-    ids = torch.tensor([t.query.ids for t in trials], device=model.device)
-    positions = torch.tensor([t.query.position for t in trials], device=model.device)
-    places = torch.tensor([t.query.answer_position for t in trials], device=model.device)
-    site = trials[0].neurons.layout.site
-    with torch.no_grad(), scale_rows(model, _factors(trials, model), positions, site):
-        logits = answer_logits(model, ids, places)
-    return read_answers(model, [t.query for t in trials], logits)
+def _run_batch(model: Model, asked: Sequence[tuple[Step, Trial]]) -> list[Answered]:
+    steps, trials = [step for step, _ in asked], [trial for _, trial in asked]
+    prompts, site = Prompts.of(steps, model.device), trials[0].neurons.layout.site
+    with torch.no_grad(), scale_rows(model, _factors(trials, model), prompts.positions, site):
+        logits = answer_logits(model, prompts.ids, prompts.answer_positions, prompts.decoder_ids)
+    return read_answers(model, steps, logits)
 
 
 def _factors(trials: Sequence[Trial], model: Model) -> dict[int, Tensor]:

@@ -12,9 +12,9 @@ from neuronatlas.knowledge.attribution import DEFAULT_BUDGET, Attribution, attri
 from neuronatlas.knowledge.facts import Fact, check_facts
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.knowledge.refinement import FIRST_SHARE, Shared, coarse_set, count_prompts, refine, tune_share
-from neuronatlas.models.answers import place_tokens
 from neuronatlas.models.model import Model
-from neuronatlas.neurons import NeuronSet
+from neuronatlas.models.queries import place_tokens
+from neuronatlas.neurons import NeuronScores, NeuronSet
 
 __all__ = ["KnowledgeNeurons", "locate"]
 
@@ -23,13 +23,16 @@ __all__ = ["KnowledgeNeurons", "locate"]
 class KnowledgeNeurons(NeuronSet):
     """The neurons that express a fact, in address order, with each one's share of prompts and mean score.
 
-    `share` is the share of prompts that was asked for; `weak` says that the fact has fewer than three prompts.
+    `share` is the share of prompts that was asked for; `weak` says that the fact has fewer than three prompts. Where
+    the answer has several tokens, scores are of log P of the whole, and `tokens` holds the neurons found for each token
+    alone, by the same rule.
     """
 
     shares: tuple[float, ...] = ()
     scores: tuple[float, ...] = ()
     share: float = FIRST_SHARE
     weak: bool = False
+    tokens: tuple[NeuronSet, ...] = ()
 
 
 @overload
@@ -90,13 +93,17 @@ def locate(
     wanted: float | Literal["tuned"] = (
         share if share is not None else FIRST_SHARE if isinstance(facts, Fact) else "tuned"
     )
-    found: list[tuple[Shared, list[Attribution]]] = []
+    found: list[tuple[Shared, list[Attribution], list[Shared]]] = []
     for fact in many:
-        queries = list(fact_queries(model, fact, position=position).values())
+        queries = list(fact_queries(model, fact, position=position, site=site).values())
         scores = list(attribute_queries(model, queries, rule=rule, steps=steps, site=site, budget=budget))
-        found.append((count_prompts([coarse_set(s, rule=rule, threshold=threshold) for s in scores]), scores))
-    by_relation = _shares(many, [shared for shared, _ in found], wanted)
-    sets = [_refined(f, s, scores, by_relation[f.relation]) for f, (s, scores) in zip(many, found, strict=True)]
+
+        def counted(given: Sequence[NeuronScores]) -> Shared:
+            return count_prompts([coarse_set(one, rule=rule, threshold=threshold) for one in given])
+
+        found.append((counted(scores), scores, [counted(token) for token in _by_token(scores)]))
+    by_relation = _shares(many, [shared for shared, _, _ in found], wanted)
+    sets = [_refined(*one, by_relation[fact.relation]) for fact, one in zip(many, found, strict=True)]
     return sets[0] if isinstance(facts, Fact) else sets
 
 
@@ -107,7 +114,14 @@ def _shares(facts: Sequence[Fact], shared: Sequence[Shared], wanted: float | Lit
     return {r: tune_share([s for f, s in zip(facts, shared, strict=True) if f.relation == r]).share for r in relations}
 
 
-def _refined(fact: Fact, shared: Shared, scores: Sequence[Attribution], share: float) -> KnowledgeNeurons:
+def _by_token(scores: Sequence[Attribution]) -> list[list[Attribution]]:
+    """The attributions of an answer's first token in all prompts that have one of several, of its second, and so on."""
+    longest = max(len(score.tokens) for score in scores)
+    return [[score.tokens[n] for score in scores if len(score.tokens) > n] for n in range(longest)]
+
+
+def _refined(shared: Shared, scores: Sequence[Attribution], tokens: Sequence[Shared], share: float) -> KnowledgeNeurons:
     layout, refined = scores[0].layout, refine(shared, share)
+    each = tuple(NeuronSet(layout, refine(token, share).neurons) for token in tokens)
     means = tuple(float(np.mean([s[neuron] for s in scores])) for neuron in refined.neurons)
-    return KnowledgeNeurons(layout, refined.neurons, refined.shares, means, share, refined.weak)
+    return KnowledgeNeurons(layout, refined.neurons, refined.shares, means, share, refined.weak, each)

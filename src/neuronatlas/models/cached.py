@@ -17,7 +17,8 @@ from transformers import DynamicCache
 
 from neuronatlas.models.calls import Call, stop_after
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import Prompts, Recorded, Replay, Values, WayError, _tensor
+from neuronatlas.models.replay import Recorded, Replay, tensor_of
+from neuronatlas.models.ways import Prompts, Values, WayError
 
 __all__ = ["CachedReplay"]
 
@@ -53,9 +54,9 @@ class CachedReplay(Replay):
             every, _, prefix = self._step(prompts.ids)
         self.prefix_keys, self.prefix_values = prefix
         self.clean_logits = every.logits
-        self.hidden = [_tensor(call.hidden) for call in every.blocks]
-        self.mixed = [_tensor(call.output) for call in every.attention]
-        self.neurons = [_tensor(call.hidden).reshape(len(prompts), -1) for call in every.downs]
+        self.hidden = [tensor_of(call.hidden) for call in every.blocks]
+        self.mixed = [tensor_of(call.output) for call in every.attention]
+        self.neurons = [tensor_of(call.hidden).reshape(len(prompts), -1) for call in every.downs]
 
     def _step(self, ids: Tensor) -> tuple[Recorded, DynamicCache, tuple[list[Tensor], list[Tensor]]]:
         """Fill a cache with all but the last token, then record the last token's step."""
@@ -85,7 +86,7 @@ class CachedReplay(Replay):
         """
         one = [self.neurons[0][:1, None] * 0.5]
         many = [one[0].expand(-1, self.most_packed, -1)]
-        alone, packed = (self.probabilities([0], values, slice(0, 1)) for values in (one, many))
+        alone, packed = (self.readings([0], values, slice(0, 1)) for values in (one, many))
         tolerance = 1e-4 if one[0].dtype in (torch.float32, torch.float64) else 5e-2
         return bool(((packed - alone).abs() <= tolerance * alone.abs()).all())
 
@@ -111,7 +112,7 @@ class CachedReplay(Replay):
         mask = state.new_zeros(rows, before + rows)
         mask[:, before:] = torch.finfo(state.dtype).min
         mask[:, before:].fill_diagonal_(0)
-        return _tensor(_with_mask(call, mask[None, None]).run())
+        return tensor_of(_with_mask(call, mask[None, None]).run())
 
 
 def _kept(layers: Sequence[object], name: str) -> list[Tensor]:

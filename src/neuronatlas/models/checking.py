@@ -8,7 +8,7 @@ import torch
 
 from neuronatlas.models.gradients import choose_way
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import Prompts
+from neuronatlas.models.ways import Prompts
 
 __all__ = ["ProvedWays", "prove_ways"]
 

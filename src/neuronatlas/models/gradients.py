@@ -15,7 +15,8 @@ from torch import Tensor
 
 from neuronatlas.models.cached import CachedReplay
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import FullReplay, Plain, Prompts, Routing, Way
+from neuronatlas.models.replay import FullReplay
+from neuronatlas.models.ways import Plain, Prompts, Routing, Way
 
 __all__ = ["Path", "choose_way", "path_gradients"]
 
@@ -24,10 +25,10 @@ _WAYS: tuple[type[Way], ...] = (CachedReplay, FullReplay)
 
 @dataclass(frozen=True)
 class Path:
-    """The outcome of an integration path: a layer's tensors are [prompt, unit], probabilities [layer, prompt].
+    """The outcome of an integration path: a layer's tensors are [prompt, unit], readings [layer, prompt].
 
     `gradients` is the weighted sum over nodes of dP/d(neurons); `zeroed` is P with a layer's neurons at 0 (NaN
-    when there were no nodes, so no integral).
+    when there were no nodes, so no integral). Where the prompts' readout is not P, read that for it.
     """
 
     neurons: list[Float[Tensor, "prompt unit"]]
@@ -62,11 +63,11 @@ def path_gradients(
         zeroed = torch.full((len(running.neurons), len(prompts)), torch.nan, dtype=_wide(running.clean_logits.dtype))
         for layers, chosen, part in _plan(running, len(nodes), budget) if nodes else ():
             points, factors = nodes[part], weights[part]
-            probabilities, found = _weighted(running, layers, chosen, points, factors)
+            readings, found = _weighted(running, layers, chosen, points, factors)
             for layer, gradient in zip(layers, found, strict=True):
                 gradients[layer][chosen] += gradient
             if 0.0 in points:
-                zeroed[list(layers), chosen] = probabilities[..., points.index(0.0)].to(zeroed.device)
+                zeroed[list(layers), chosen] = readings[..., points.index(0.0)].to(zeroed.device)
         for layers, chosen, _ in _plan(running, 1, budget) if nodes and 0.0 not in nodes else ():
             zeroed[list(layers), chosen] = _at_zero(running, layers, chosen).to(zeroed.device)
     return Path(running.neurons, gradients, running.clean_logits, zeroed, running.name)
@@ -94,15 +95,15 @@ def _weighted(
 ) -> tuple[Tensor, list[Tensor]]:
     points = torch.tensor(nodes, dtype=_wide(way.neurons[0].dtype))[:, None]
     values = [way.neurons[n][chosen, None, :] * points.to(way.neurons[n]) for n in layers]
-    probabilities, slopes = way.gradients(layers, values, chosen)
+    readings, slopes = way.gradients(layers, values, chosen)
     wide = [slope.to(_wide(slope.dtype)) for slope in slopes]
     factors = torch.tensor(weights, dtype=wide[0].dtype, device=wide[0].device)
-    return probabilities, [torch.einsum("n,pnu->pu", factors.to(slope.device), slope) for slope in wide]
+    return readings, [torch.einsum("n,pnu->pu", factors.to(slope.device), slope) for slope in wide]
 
 
 def _at_zero(way: Way, layers: range, chosen: slice) -> Tensor:
     zeros = [torch.zeros_like(way.neurons[layer][chosen, None, :]) for layer in layers]
-    return way.probabilities(layers, zeros, chosen)[..., 0]
+    return way.readings(layers, zeros, chosen)[..., 0]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -114,7 +115,7 @@ def choose_way(model: Model, prompts: Prompts, site: str = "ffn") -> Way:
 
     Replay serves the `ffn` site; inside an intervention, and at other sites, the whole model is run again.
     """
-    if site == "ffn" and not model.intervened_sites:
+    if site == "ffn" and not model.intervened_sites and prompts.decoder_ids is None:
         for kind in _WAYS:
             if _suits(kind, model, prompts):
                 return kind(model, prompts)

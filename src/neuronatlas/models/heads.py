@@ -12,7 +12,19 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import first_tensor, overridden, stop_after, with_first_tensor
 from neuronatlas.models.model import Model
 
-__all__ = ["answer_logits", "disprove_head", "head", "head_probabilities", "head_slopes", "probability"]
+__all__ = [
+    "Readout",
+    "answer_logits",
+    "disprove_head",
+    "head",
+    "head_readings",
+    "head_slopes",
+    "log_probability",
+    "probability",
+]
+
+Readout = Callable[[Tensor, Tensor], Tensor]
+"""What is made of logits [row, token] and the answers' ids [row]: a number a row, such as `probability`."""
 
 HEAD_ROWS = 128
 """Rows whose logits are held at once: enough for a fast matrix product, few enough to fit beside the rest."""
@@ -61,28 +73,28 @@ def _stub(output: Any, hidden: Tensor) -> Any:
     return lambda *_, **__: with_first_tensor(output, hidden)
 
 
-def head_probabilities(
-    model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"]
+def head_readings(
+    model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"], readout: Readout
 ) -> Float[Tensor, " row"]:
-    """P(answer) of what the last block gave, in blocks of rows: a vocabulary's worth of numbers a row is large."""
+    """The readout of what the last block gave, in blocks of rows: a vocabulary's worth of numbers a row is large."""
     with torch.no_grad():
         blocks = zip(hidden.split(HEAD_ROWS), answers.split(HEAD_ROWS), strict=True)
-        return torch.cat([probability(head(model, rows), wanted) for rows, wanted in blocks])
+        return torch.cat([readout(head(model, rows), wanted) for rows, wanted in blocks])
 
 
 def head_slopes(
-    model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"]
+    model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"], readout: Readout
 ) -> tuple[Float[Tensor, " row"], Float[Tensor, "row 1 width"]]:
-    """P(answer) and dP(answer)/d(hidden) of every row, each block of rows' logits being let go before the next."""
-    probabilities: list[Tensor] = []
+    """The readout and its slope d/d(hidden) of every row, each block of rows' logits being let go before the next."""
+    readings: list[Tensor] = []
     slopes: list[Tensor] = []
     for rows, wanted in zip(hidden.detach().split(HEAD_ROWS), answers.split(HEAD_ROWS), strict=True):
         leaf = rows.clone().requires_grad_()
         with torch.enable_grad():
-            found = probability(head(model, leaf), wanted)
+            found = readout(head(model, leaf), wanted)
             slopes += torch.autograd.grad(found.sum(), [leaf])
-        probabilities.append(found.detach())
-    return torch.cat(probabilities), torch.cat(slopes)
+        readings.append(found.detach())
+    return torch.cat(readings), torch.cat(slopes)
 
 
 class _Probability(torch.autograd.Function):
@@ -112,13 +124,22 @@ def probability(logits: Float[Tensor, "row token"], answers: Int[Tensor, " row"]
     return found
 
 
+def log_probability(logits: Float[Tensor, "row token"], answers: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+    """Log P(answer) of each row, in float32 or wider, with its gradient."""
+    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    return torch.log_softmax(wide, dim=-1).gather(-1, answers[:, None])[:, 0]
+
+
 def answer_logits(
-    model: Model, ids: Int[Tensor, "row position"], places: Int[Tensor, " row"]
+    model: Model,
+    ids: Int[Tensor, "row position"],
+    places: Int[Tensor, " row"],
+    decoder_ids: Int[Tensor, "row answer"] | None = None,
 ) -> Float[Tensor, "row token"]:
     """Logits at one place a row, the head being run there only where that was proved to give the same."""
     rows = torch.arange(len(ids), device=ids.device)
-    if not _head_proved(model):
-        return model.logits(ids)[rows, places]
+    if decoder_ids is not None or not _head_proved(model):
+        return model.logits(ids, decoder_ids)[rows, places]
     last = model.blocks[-1]
     hidden = first_tensor(stop_after(last.module, lambda: model.logits(ids), nth=last.call))
     assert hidden is not None

@@ -20,7 +20,7 @@ from neuronatlas.neurons import Layout
 
 __all__ = ["Kind", "Model"]
 
-Kind = Literal["masked", "causal"]
+Kind = Literal["masked", "causal", "seq2seq"]
 Seen = list[tuple[ref[Tensor], tuple[object, ...]]]
 
 
@@ -92,9 +92,13 @@ class Model:
         stack = "encoder" if self.kind == "masked" else "decoder"
         return Layout(found.name, found.widths, stack, self.digest, found.experts)
 
-    def logits(self, ids: Int[Tensor, "row position"]) -> Float[Tensor, "row position token"]:
-        """Logits of token ids that carry no padding."""
-        logits: Tensor = self.module(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    def logits(
+        self, ids: Int[Tensor, "row position"], decoder_ids: Int[Tensor, "row answer"] | None = None
+    ) -> Float[Tensor, "row position token"]:
+        """Logits of token ids that carry no padding; of a sequence-to-sequence model's `decoder_ids`."""
+        given = {} if decoder_ids is None else {"decoder_input_ids": decoder_ids}
+        ones = torch.ones_like(ids)
+        logits: Tensor = self.module(input_ids=ids, attention_mask=ones, use_cache=False, **given).logits
         return logits
 
     @property

@@ -16,7 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neuronatlas.models import Model, capture
-from neuronatlas.models.answers import by_length
+from neuronatlas.models.queries import by_length
 
 __all__ = ["WAYS", "batches", "choose_way", "padded", "run"]
 

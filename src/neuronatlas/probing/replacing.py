@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from neuronatlas.models.answers import by_length
 from neuronatlas.models.heads import answer_logits
 from neuronatlas.models.hooks import InterventionError
 from neuronatlas.models.model import Model
+from neuronatlas.models.queries import by_length
 from neuronatlas.models.taps import Edit, tapped
 from neuronatlas.neurons import NeuronSet
 from neuronatlas.probing.activations import Activations

@@ -10,9 +10,9 @@ from tqdm.auto import tqdm
 
 from neuronatlas.atlas import Atlas
 from neuronatlas.knowledge.facts import Fact, FactError, check_facts
-from neuronatlas.models.answers import place_tokens
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
+from neuronatlas.models.queries import place_tokens
 from neuronatlas.studies import summaries
 from neuronatlas.studies.locating import AskedFact, ask, located_part
 from neuronatlas.studies.refining import Located, refine_all
@@ -42,7 +42,7 @@ def build_atlas(
     settings = settings or LocateSettings(site=model.default_site)
     require_no_experts(model, settings.site)
     check_facts(facts, place_tokens(model))
-    asked = [ask(model, index, fact, settings.position) for index, fact in enumerate(facts)]
+    asked = [ask(model, index, fact, settings.position, settings.site) for index, fact in enumerate(facts)]
     if not any(fact.queries for fact in asked):
         first = next((reason for fact in asked for reason in fact.skipped.values()), "there are none")
         raise FactError(

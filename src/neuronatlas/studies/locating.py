@@ -12,8 +12,8 @@ import polars as pl
 from neuronatlas.knowledge.attribution import Attribution, attribute_queries, suiting_queries
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.refinement import coarse_set
-from neuronatlas.models.answers import Query
 from neuronatlas.models.model import Model
+from neuronatlas.models.queries import Query
 from neuronatlas.studies.settings import LocateSettings
 
 __all__ = ["AskedFact", "ask", "located_part"]
@@ -62,9 +62,9 @@ class AskedFact:
         return {prompt: "ab"[rank % 2] for rank, prompt in enumerate(self.queries)}
 
 
-def ask(model: Model, index: int, fact: Fact, position: str | int) -> AskedFact:
+def ask(model: Model, index: int, fact: Fact, position: str | int, site: str) -> AskedFact:
     """Encode the prompts of a fact that suit the model; the others are kept with the reason, not dropped in silence."""
-    queries, skipped = suiting_queries(model, fact, position=position)
+    queries, skipped = suiting_queries(model, fact, position=position, site=site)
     return AskedFact(index, fact, queries, skipped)
 
 

@@ -11,9 +11,9 @@ import torch
 from neuronatlas.atlas import Atlas, AtlasError
 from neuronatlas.knowledge.attribution import fact_queries
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.models.answers import Query
 from neuronatlas.models.hooks import scale
 from neuronatlas.models.model import Model
+from neuronatlas.models.ways import Prompts
 from neuronatlas.neurons import Neuron, NeuronSet
 from neuronatlas.studies.settings import facts_digest
 
@@ -155,13 +155,15 @@ def worked_example(model: Model, atlas: Atlas, facts: Sequence[Fact], *, n_token
         return None
     row, middle = int(moved["fact"][0]), int(moved["prompt"][moved.height // 2])
     neurons = atlas_neurons(atlas, model, row)
+    settings = atlas.meta["settings"]
     asked = replace(facts[row], prompts=facts[row].prompts[middle : middle + 1])
-    query = next(iter(fact_queries(model, asked, position=atlas.meta["settings"]["position"]).values()))
-    ids = torch.tensor([query.ids], device=model.device)
+    query = next(iter(fact_queries(model, asked, position=settings["position"], site=settings["site"]).values()))
+    # Of an answer of several tokens the first is shown: what stands there decides on the rest.
+    first = Prompts.of(query.steps[:1], model.device)
     with torch.no_grad():
-        before = _distribution(model, ids, query)
-        with scale(model, neurons, 0.0, query.position):
-            after = _distribution(model, ids, query)
+        before = _distribution(model, first)
+        with scale(model, neurons, 0.0, first.positions):
+            after = _distribution(model, first)
     return Example(
         facts[row],
         query.text,
@@ -187,8 +189,8 @@ def _most_moved(atlas: Atlas) -> pl.DataFrame:
     return suppressed.join(left.head(1), on="fact", how="semi").sort(ratio, "prompt")
 
 
-def _distribution(model: Model, ids: torch.Tensor, query: Query) -> torch.Tensor:
-    return torch.softmax(model.logits(ids)[0, query.answer_position].double(), dim=-1)
+def _distribution(model: Model, asked: Prompts) -> torch.Tensor:
+    return torch.softmax(asked.logits(model)[0].double(), dim=-1)
 
 
 def _likeliest(model: Model, distribution: torch.Tensor, count: int) -> tuple[tuple[str, float], ...]:

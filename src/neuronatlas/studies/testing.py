@@ -13,8 +13,9 @@ import polars as pl
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.controls import matched_control
 from neuronatlas.knowledge.effects import Trial, run_trials
-from neuronatlas.models.answers import Answered, Query
+from neuronatlas.models.answers import Answered
 from neuronatlas.models.model import Model
+from neuronatlas.models.queries import Query
 from neuronatlas.neurons import NeuronError, NeuronScores, NeuronSet
 from neuronatlas.studies.locating import AskedFact
 from neuronatlas.studies.refining import Located

@@ -20,9 +20,9 @@ from neuronatlas.knowledge.attribution import AttributionError, attribute
 from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import rule_nodes
 from neuronatlas.models import Model, ModelError, SiteError, load, suppress
-from neuronatlas.models.answers import QueryError
 from neuronatlas.models.gradients import path_gradients
-from neuronatlas.models.replay import Plain, Prompts
+from neuronatlas.models.queries import QueryError
+from neuronatlas.models.ways import Plain, Prompts
 from neuronatlas.neurons import NeuronError
 from neuronatlas.studies.sweep.toys import Architecture, Kind, architectures, build, toy_tokenizer
 
@@ -138,9 +138,7 @@ def _compare(model: Model) -> tuple[tuple[str, ...], float]:
     found = []
     for position in ("answer", 2):
         scores = attribute(model, prompt, _answer(model, prompt), position=position, steps=STEPS)
-        asked = scores.query
-        column = torch.tensor([[asked.position], [asked.answer_position], [asked.answer_id]])
-        prompts = Prompts(torch.tensor([asked.ids]), *column)
+        prompts = Prompts.of(scores.query.steps, model.device)
         right = path_gradients(model, prompts, *rule_nodes("gauss-legendre", STEPS), way=Plain)
         plain = torch.cat([n * g for n, g in zip(right.neurons, right.gradients, strict=True)], dim=1)[0]
         largest = plain.abs().max()

@@ -1,0 +1,313 @@
+"""Where a prompt asks for its answer: prompts as token ids, one step for each token of the answer.
+
+In a masked model the answer's place becomes one mask token for each of its tokens, which are filled from left to right:
+the step of a token has those before it in place and masks for itself and the rest. In a causal model the prompt ends at
+the place and a token's step has those before it appended. A sequence-to-sequence model reads the prompt in its encoder
+and is asked in its decoder (see `_sequence_to_sequence`). The answer's tokens are those that the filled prompt has in
+that place, so a leading space or a word's case counts as it does in real text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from neuronatlas.models.model import Model
+
+__all__ = ["Query", "QueryError", "Step", "Unit", "by_length", "by_shape", "place_tokens", "query"]
+
+_CLOSING = " \t\n.,;:!?\"'»”’)]}。"
+_SENTINEL, _NEXT_SENTINEL = "<extra_id_0>", "<extra_id_1>"
+
+
+Unit = Literal["P", "log P"]
+
+
+class QueryError(ValueError):
+    """A prompt or an answer that does not suit the model."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of an answer: the ids that ask for it, its own id, where it is read, and where neurons are looked at.
+
+    A sequence-to-sequence model reads `ids` in its encoder and `decoder_ids` in its decoder, where `answer_position`
+    counts; `position` counts in the stack that the neurons are of.
+    """
+
+    ids: tuple[int, ...]
+    answer_id: int
+    answer_position: int
+    position: int
+    decoder_ids: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Lengths of both sequences: steps of one shape can share a pass."""
+        return len(self.ids), len(self.decoder_ids)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A prompt as the model gets it, with one step for each token of its answer.
+
+    `unit` is what neurons are scored by: P(answer) as in the paper, or log P, which adds up over tokens.
+    """
+
+    text: str
+    answer: str
+    steps: tuple[Step, ...]
+    unit: Unit = "P"
+
+    @property
+    def first(self) -> Step:
+        """The step of the answer's first token, which is all of it where it has one."""
+        return self.steps[0]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A prompt as ids, the answer's ids, the index of its place, and the text that the prompt's ids are of."""
+
+    ids: list[int]
+    answer_ids: list[int]
+    place: int
+    text: str
+
+
+def place_tokens(model: Model) -> tuple[str, ...]:
+    """Spellings of the answer's place that this model accepts."""
+    own = [model.tokenizer.mask_token, _SENTINEL if _sentinels(model) else None]
+    return tuple(dict.fromkeys(["[MASK]", "{answer}", *(token for token in own if isinstance(token, str))]))
+
+
+def query(
+    model: Model,
+    left: str,
+    right: str,
+    answer: str,
+    *,
+    position: str | int = "answer",
+    subject: str | None = None,
+    stack: str = "decoder",
+) -> Query:
+    """Encode a prompt that is split at its answer's place.
+
+    `position` says where neurons are looked at: `"answer"` (each token's own place), `"subject"` (the last token of
+    `subject`) or a token index of the prompt. In a sequence-to-sequence model `stack` says whose neurons those are: the
+    answer's place is the mask or sentinel in its encoder, and the place where the token is read in its decoder.
+
+    Errors: QueryError when the answer has a token that the model does not know, text follows the place in a causal
+    prompt, the prompt is longer than the model takes, or the position does not exist.
+    """
+    text = f"{left}[…]{right}"
+    if not answer.strip():
+        raise QueryError(f'the answer to "{text}" is empty')
+    steps = _STEPS[model.kind](model, left, right, answer.strip(), position, subject, stack)
+    if not steps:
+        raise QueryError(f"answer {answer!r} has no tokens for this model")
+    if model.tokenizer.unk_token_id in [step.answer_id for step in steps]:
+        raise QueryError(f"answer {answer!r} is not in this model's vocabulary")
+    longest = max(max(step.shape) for step in steps)
+    if longest > model.max_length:
+        raise QueryError(f'the prompt "{text}" has {longest} tokens, this model takes {model.max_length}')
+    return Query(text, answer, steps, "P" if len(steps) == 1 else "log P")
+
+
+def _masked_steps(
+    model: Model, left: str, right: str, answer: str, position: str | int, subject: str | None, _stack: str
+) -> tuple[Step, ...]:
+    found = _masked(model, left, right, answer)
+    place, count = found.place, len(found.answer_ids)
+    mask = found.ids[place]
+    whole = [*found.ids[:place], *found.answer_ids, *found.ids[place + 1 :]]
+    where = _position(model, found, len(whole), position, subject)
+    steps = []
+    for done, token in enumerate(found.answer_ids):
+        ids = [*whole[: place + done], *[mask] * (count - done), *found.ids[place + 1 :]]
+        at = place + done
+        steps.append(Step(tuple(ids), token, at, at if where is None else where))
+    return tuple(steps)
+
+
+def _causal_steps(
+    model: Model, left: str, right: str, answer: str, position: str | int, subject: str | None, _stack: str
+) -> tuple[Step, ...]:
+    found = _causal(model, left, right, answer)
+    where = _position(model, found, len(found.ids), position, subject)
+    steps = []
+    for done, token in enumerate(found.answer_ids):
+        at = found.place + done
+        steps.append(
+            Step((*found.ids, *found.answer_ids[:done]), token, at, at if where is None else where),
+        )
+    return tuple(steps)
+
+
+def _sequence_to_sequence(
+    model: Model, left: str, right: str, answer: str, position: str | int, subject: str | None, stack: str
+) -> tuple[Step, ...]:
+    """Steps of a model that has an encoder and a decoder.
+
+    What the decoder has before the answer depends on how such models fill a place. With sentinels (T5) it is the
+    sentinel; with a mask token (BART) it is the text before the place, which the decoder writes again; with neither,
+    the encoder reads the text up to the place and the decoder begins with the answer.
+    """
+    asked, before = _asked_of_encoder(model, left, right, answer)
+    where = _position(model, asked, len(asked.ids), position, subject)
+    if stack == "decoder" and where is not None:
+        raise QueryError(f"position {position!r} is one of the encoder's text: look at the neurons of an encoder site")
+    steps = []
+    for done, token in enumerate(asked.answer_ids):
+        decoder = (*before, *asked.answer_ids[:done])
+        read = len(decoder) - 1
+        inside = asked.place if where is None else where
+        steps.append(Step(tuple(asked.ids), token, read, read if stack == "decoder" else inside, decoder))
+    return tuple(steps)
+
+
+_STEPS: dict[str, Callable[..., tuple[Step, ...]]] = {
+    "masked": _masked_steps,
+    "causal": _causal_steps,
+    "seq2seq": _sequence_to_sequence,
+}
+
+
+def _masked(model: Model, left: str, right: str, answer: str) -> _Encoded:
+    tokenizer = model.tokenizer
+    mask = tokenizer.mask_token_id
+    if not isinstance(tokenizer.mask_token, str) or not isinstance(mask, int):
+        raise QueryError(f"{model.name} is a masked model whose tokenizer has no mask token")
+    text = f"{left}{tokenizer.mask_token}{right}"
+    ids: list[int] = tokenizer(text).input_ids
+    if ids.count(mask) != 1:
+        raise QueryError(f'{ids.count(mask)} mask tokens in "{left}[…]{right}", 1 expected')
+    place = ids.index(mask)
+    filled: list[int] = tokenizer(f"{left}{answer}{right}").input_ids
+    tail = len(ids) - place - 1
+    if filled[:place] != ids[:place] and left != left.rstrip():
+        # A mask that leaves the space before it alone, where the answer's token carries it.
+        text = f"{left.rstrip()}{tokenizer.mask_token}{right}"
+        ids = tokenizer(text).input_ids
+        place = ids.index(mask)
+    answer_ids = filled[place : len(filled) - tail]
+    if filled[:place] != ids[:place] or filled[len(filled) - tail :] != ids[place + 1 :]:
+        raise QueryError(f'answer {answer!r} melts into the words beside it in "{left}[…]{right}"')
+    return _Encoded(ids, answer_ids, place, text)
+
+
+def _causal(model: Model, left: str, right: str, answer: str) -> _Encoded:
+    prompt = _up_to_the_place(left, right, "causal")
+    ids, filled = _open_ended(model, prompt), _open_ended(model, left + answer)
+    if filled[: len(ids)] != ids:
+        raise QueryError(f'answer {answer!r} melts into the words before it in "{left}[…]"')
+    return _Encoded(ids, filled[len(ids) :], len(ids) - 1, prompt)
+
+
+def _up_to_the_place(left: str, right: str, kind: str) -> str:
+    if right.strip(_CLOSING):
+        raise QueryError(
+            f'text follows the answer\'s place in "{left}[…]{right}": a {kind} model needs the place at the end'
+        )
+    prompt = left.rstrip()
+    if not prompt:
+        raise QueryError(f"nothing stands before the answer's place: a {kind} model needs a prompt")
+    return prompt
+
+
+def _open_ended(model: Model, text: str) -> list[int]:
+    """Token ids without a closing special token, which a causal model would read as the end."""
+    ids: list[int] = model.tokenizer(text).input_ids
+    closing = {model.tokenizer.eos_token_id, model.tokenizer.sep_token_id} - {None}
+    while len(ids) > 1 and ids[-1] in closing:
+        ids.pop()
+    return ids
+
+
+def _sentinels(model: Model) -> list[int]:
+    """Ids of the tokens that stand for a first and for a second gap in the text; empty where the model has none."""
+    if model.kind != "seq2seq":
+        return []
+    ids = [model.tokenizer.convert_tokens_to_ids(token) for token in (_SENTINEL, _NEXT_SENTINEL)]
+    found = [index for index in ids if isinstance(index, int) and index != model.tokenizer.unk_token_id]
+    return found if len(found) == len(ids) else []
+
+
+def _asked_of_encoder(model: Model, left: str, right: str, answer: str) -> tuple[_Encoded, list[int]]:
+    """The encoder's prompt with the answer's ids, and what the decoder has before the answer."""
+    start = model.module.config.decoder_start_token_id
+    if not isinstance(start, int):
+        raise QueryError(f"{model.name} does not say with which token its decoder starts")
+    sentinels = _sentinels(model)
+    if sentinels:
+        ids = model.tokenizer(f"{left}{_SENTINEL}{right}").input_ids
+        target = model.tokenizer(f"{_SENTINEL} {answer} {_NEXT_SENTINEL}", add_special_tokens=False).input_ids
+        first, second = (target.index(sentinel) for sentinel in sentinels)
+        text = f"{left}{_SENTINEL}{right}"
+        return _Encoded(ids, target[first + 1 : second], ids.index(sentinels[0]), text), [start, sentinels[0]]
+    if model.tokenizer.mask_token_id is not None:
+        found = _masked(model, left, right, answer)
+        return found, [start, *found.ids[: found.place]]
+    prompt = _up_to_the_place(left, right, "sequence-to-sequence")
+    ids = model.tokenizer(prompt).input_ids
+    target = model.tokenizer(text_target=answer, add_special_tokens=False).input_ids
+    forced = getattr(model.module.generation_config, "forced_bos_token_id", None)
+    last = len(_open_ended(model, prompt)) - 1
+    return _Encoded(ids, target, last, prompt), [start, *([forced] if isinstance(forced, int) else [])]
+
+
+def _position(model: Model, found: _Encoded, length: int, position: str | int, subject: str | None) -> int | None:
+    """Where neurons are looked at in a prompt of `length` tokens, its answer filled in; None for the answer's place."""
+    if position == "answer":
+        return None
+    if position == "subject":
+        where = _subject_position(model, found.text, subject)
+        return where + (length - len(found.ids) if where > found.place else 0)
+    if not isinstance(position, int):
+        raise QueryError(f"no position {position!r}: expected 'answer', 'subject' or a token index")
+    where = position + length if position < 0 else position
+    if not 0 <= where < length or (model.kind == "causal" and where > found.place):
+        raise QueryError(f"position {position} is outside the prompt of {length} tokens")
+    return where
+
+
+def _subject_position(model: Model, text: str, subject: str | None) -> int:
+    """Index of the subject's last token, by the tokenizer's offsets."""
+    if subject is None or not subject.strip():
+        raise QueryError("position 'subject' needs a fact that names its subject")
+    found = re.search(rf"(?<!\w){re.escape(subject.strip())}(?!\w)", text, re.IGNORECASE)
+    if found is None:
+        raise QueryError(f'subject {subject!r} is not in the prompt "{text}"')
+    if not model.tokenizer.is_fast:
+        raise QueryError("position 'subject' needs a fast tokenizer, which knows where each token stands")
+    offsets = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    start, end = found.span()
+    inside = [index for index, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
+    return inside[-1]
+
+
+def by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Group items of equal length into batches of at most `budget` tokens (at least one item), in a fixed order.
+
+    >>> by_length([3, 5, 3, 3], budget=6)
+    [[0, 2], [3], [1]]
+    """
+    return by_shape([(length,) for length in lengths], budget)
+
+
+def by_shape(shapes: Sequence[tuple[int, ...]], budget: int) -> list[list[int]]:
+    """Group items of equal shape, whose sum is their tokens, as `by_length` does.
+
+    >>> by_shape([(3, 1), (3, 2), (3, 1)], budget=8)
+    [[0, 2], [1]]
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, shape in enumerate(shapes):
+        groups.setdefault(shape, []).append(index)
+    batches = []
+    for shape in sorted(groups):
+        size = max(1, budget // sum(shape))
+        batches += [groups[shape][start : start + size] for start in range(0, len(groups[shape]), size)]
+    return batches
