@@ -3,14 +3,14 @@
 In a masked model the answer's place becomes one mask token for each of its tokens, which are filled from left to right:
 the step of a token has those before it in place and masks for itself and the rest. In a causal model the prompt ends at
 the place and a token's step has those before it appended. A sequence-to-sequence model reads the prompt in its encoder
-and is asked in its decoder (see `_sequence_to_sequence`). The answer's tokens are those that the filled prompt has in
+and is asked in its decoder (see `_decoder_steps`). The answer's tokens are those that the filled prompt has in
 that place, so a leading space or a word's case counts as it does in real text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +68,18 @@ class Query:
 
 
 @dataclass(frozen=True)
+class _Prompt:
+    """What is to be encoded; see `query`."""
+
+    left: str
+    right: str
+    answer: str
+    position: str | int
+    subject: str | None
+    stack: str
+
+
+@dataclass(frozen=True)
 class _Encoded:
     """A prompt as ids, the answer's ids, the index of its place, and the text that the prompt's ids are of."""
 
@@ -105,7 +117,7 @@ def query(
     text = f"{left}[…]{right}"
     if not answer.strip():
         raise QueryError(f'the answer to "{text}" is empty')
-    steps = _STEPS[model.kind](model, left, right, answer.strip(), position, subject, stack)
+    steps = tuple(_STEPS[model.kind](model, _Prompt(left, right, answer.strip(), position, subject, stack)))
     if not steps:
         raise QueryError(f"answer {answer!r} has no tokens for this model")
     if model.tokenizer.unk_token_id in [step.answer_id for step in steps]:
@@ -116,67 +128,54 @@ def query(
     return Query(text, answer, steps, "P" if len(steps) == 1 else "log P")
 
 
-def _masked_steps(
-    model: Model, left: str, right: str, answer: str, position: str | int, subject: str | None, _stack: str
-) -> tuple[Step, ...]:
-    found = _masked(model, left, right, answer)
-    place, count = found.place, len(found.answer_ids)
-    mask = found.ids[place]
-    whole = [*found.ids[:place], *found.answer_ids, *found.ids[place + 1 :]]
-    where = _position(model, found, len(whole), position, subject)
-    steps = []
-    for done, token in enumerate(found.answer_ids):
-        ids = [*whole[: place + done], *[mask] * (count - done), *found.ids[place + 1 :]]
+def _masked_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
+    found = _masked(model, prompt)
+    place, answer, behind = found.place, found.answer_ids, found.ids[found.place + 1 :]
+    where = _position(model, found, len(found.ids) + len(answer) - 1, prompt)
+    for done, token in enumerate(answer):
+        masks = [found.ids[place]] * (len(answer) - done)
+        ids = (*found.ids[:place], *answer[:done], *masks, *behind)
         at = place + done
-        steps.append(Step(tuple(ids), token, at, at if where is None else where))
-    return tuple(steps)
+        yield Step(ids, token, at, at if where is None else where)
 
 
-def _causal_steps(
-    model: Model, left: str, right: str, answer: str, position: str | int, subject: str | None, _stack: str
-) -> tuple[Step, ...]:
-    found = _causal(model, left, right, answer)
-    where = _position(model, found, len(found.ids), position, subject)
-    steps = []
+def _causal_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
+    found = _causal(model, prompt)
+    where = _position(model, found, len(found.ids), prompt)
     for done, token in enumerate(found.answer_ids):
         at = found.place + done
-        steps.append(
-            Step((*found.ids, *found.answer_ids[:done]), token, at, at if where is None else where),
-        )
-    return tuple(steps)
+        yield Step((*found.ids, *found.answer_ids[:done]), token, at, at if where is None else where)
 
 
-def _sequence_to_sequence(
-    model: Model, left: str, right: str, answer: str, position: str | int, subject: str | None, stack: str
-) -> tuple[Step, ...]:
+def _decoder_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
     """Steps of a model that has an encoder and a decoder.
 
     What the decoder has before the answer depends on how such models fill a place. With sentinels (T5) it is the
     sentinel; with a mask token (BART) it is the text before the place, which the decoder writes again; with neither,
     the encoder reads the text up to the place and the decoder begins with the answer.
     """
-    asked, before = _asked_of_encoder(model, left, right, answer)
-    where = _position(model, asked, len(asked.ids), position, subject)
-    if stack == "decoder" and where is not None:
-        raise QueryError(f"position {position!r} is one of the encoder's text: look at the neurons of an encoder site")
-    steps = []
-    for done, token in enumerate(asked.answer_ids):
-        decoder = (*before, *asked.answer_ids[:done])
+    found, before = _asked_of_encoder(model, prompt)
+    where = _position(model, found, len(found.ids), prompt)
+    if prompt.stack == "decoder" and where is not None:
+        raise QueryError(
+            f"position {prompt.position!r} is one of the encoder's text: look at the neurons of an encoder site"
+        )
+    inside = found.place if where is None else where
+    for done, token in enumerate(found.answer_ids):
+        decoder = (*before, *found.answer_ids[:done])
         read = len(decoder) - 1
-        inside = asked.place if where is None else where
-        steps.append(Step(tuple(asked.ids), token, read, read if stack == "decoder" else inside, decoder))
-    return tuple(steps)
+        yield Step(tuple(found.ids), token, read, read if prompt.stack == "decoder" else inside, decoder)
 
 
-_STEPS: dict[str, Callable[..., tuple[Step, ...]]] = {
+_STEPS: dict[str, Callable[[Model, _Prompt], Iterator[Step]]] = {
     "masked": _masked_steps,
     "causal": _causal_steps,
-    "seq2seq": _sequence_to_sequence,
+    "seq2seq": _decoder_steps,
 }
 
 
-def _masked(model: Model, left: str, right: str, answer: str) -> _Encoded:
-    tokenizer = model.tokenizer
+def _masked(model: Model, prompt: _Prompt) -> _Encoded:
+    tokenizer, left, right, answer = model.tokenizer, prompt.left, prompt.right, prompt.answer
     mask = tokenizer.mask_token_id
     if not isinstance(tokenizer.mask_token, str) or not isinstance(mask, int):
         raise QueryError(f"{model.name} is a masked model whose tokenizer has no mask token")
@@ -198,12 +197,12 @@ def _masked(model: Model, left: str, right: str, answer: str) -> _Encoded:
     return _Encoded(ids, answer_ids, place, text)
 
 
-def _causal(model: Model, left: str, right: str, answer: str) -> _Encoded:
-    prompt = _up_to_the_place(left, right, "causal")
-    ids, filled = _open_ended(model, prompt), _open_ended(model, left + answer)
+def _causal(model: Model, prompt: _Prompt) -> _Encoded:
+    text = _up_to_the_place(prompt.left, prompt.right, "causal")
+    ids, filled = _open_ended(model, text), _open_ended(model, prompt.left + prompt.answer)
     if filled[: len(ids)] != ids:
-        raise QueryError(f'answer {answer!r} melts into the words before it in "{left}[…]"')
-    return _Encoded(ids, filled[len(ids) :], len(ids) - 1, prompt)
+        raise QueryError(f'answer {prompt.answer!r} melts into the words before it in "{prompt.left}[…]"')
+    return _Encoded(ids, filled[len(ids) :], len(ids) - 1, text)
 
 
 def _up_to_the_place(left: str, right: str, kind: str) -> str:
@@ -235,35 +234,35 @@ def _sentinels(model: Model) -> list[int]:
     return found if len(found) == len(ids) else []
 
 
-def _asked_of_encoder(model: Model, left: str, right: str, answer: str) -> tuple[_Encoded, list[int]]:
+def _asked_of_encoder(model: Model, prompt: _Prompt) -> tuple[_Encoded, list[int]]:
     """The encoder's prompt with the answer's ids, and what the decoder has before the answer."""
-    start = model.module.config.decoder_start_token_id
+    tokenizer, start = model.tokenizer, model.module.config.decoder_start_token_id
     if not isinstance(start, int):
         raise QueryError(f"{model.name} does not say with which token its decoder starts")
-    sentinels = _sentinels(model)
-    if sentinels:
-        ids = model.tokenizer(f"{left}{_SENTINEL}{right}").input_ids
-        target = model.tokenizer(f"{_SENTINEL} {answer} {_NEXT_SENTINEL}", add_special_tokens=False).input_ids
+    if sentinels := _sentinels(model):
+        text = f"{prompt.left}{_SENTINEL}{prompt.right}"
+        ids = tokenizer(text).input_ids
+        target = tokenizer(f"{_SENTINEL} {prompt.answer} {_NEXT_SENTINEL}", add_special_tokens=False).input_ids
         first, second = (target.index(sentinel) for sentinel in sentinels)
-        text = f"{left}{_SENTINEL}{right}"
         return _Encoded(ids, target[first + 1 : second], ids.index(sentinels[0]), text), [start, sentinels[0]]
-    if model.tokenizer.mask_token_id is not None:
-        found = _masked(model, left, right, answer)
+    if tokenizer.mask_token_id is not None:
+        found = _masked(model, prompt)
         return found, [start, *found.ids[: found.place]]
-    prompt = _up_to_the_place(left, right, "sequence-to-sequence")
-    ids = model.tokenizer(prompt).input_ids
-    target = model.tokenizer(text_target=answer, add_special_tokens=False).input_ids
+    text = _up_to_the_place(prompt.left, prompt.right, "sequence-to-sequence")
+    ids = tokenizer(text).input_ids
+    target = tokenizer(text_target=prompt.answer, add_special_tokens=False).input_ids
     forced = getattr(model.module.generation_config, "forced_bos_token_id", None)
-    last = len(_open_ended(model, prompt)) - 1
-    return _Encoded(ids, target, last, prompt), [start, *([forced] if isinstance(forced, int) else [])]
+    last = len(_open_ended(model, text)) - 1
+    return _Encoded(ids, target, last, text), [start, *([forced] if isinstance(forced, int) else [])]
 
 
-def _position(model: Model, found: _Encoded, length: int, position: str | int, subject: str | None) -> int | None:
+def _position(model: Model, found: _Encoded, length: int, prompt: _Prompt) -> int | None:
     """Where neurons are looked at in a prompt of `length` tokens, its answer filled in; None for the answer's place."""
+    position = prompt.position
     if position == "answer":
         return None
     if position == "subject":
-        where = _subject_position(model, found.text, subject)
+        where = _subject_position(model, found.text, prompt.subject)
         return where + (length - len(found.ids) if where > found.place else 0)
     if not isinstance(position, int):
         raise QueryError(f"no position {position!r}: expected 'answer', 'subject' or a token index")
