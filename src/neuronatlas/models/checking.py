@@ -24,6 +24,8 @@ class ProvedWays:
 
 def prove_ways(model: Model) -> ProvedWays:
     """Find the fastest proved way for the default site, by comparing each with plain re-runs on two random prompts."""
+    if model.kind == "seq2seq":
+        return ProvedWays("plain", "plain", {"replay": "prompts of an encoder and a decoder are run whole"})
     ids = model.probe_ids
     end = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
     start = torch.zeros_like(end)

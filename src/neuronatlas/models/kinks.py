@@ -31,7 +31,7 @@ def has_kinks(model: Model) -> bool:
 
 def _zeros(model: Model) -> float:
     with torch.no_grad(), capture(model, "ffn") as seen:
-        model.logits(model.probe_ids)
+        model.logits(model.probe_ids, model.probe_decoder_ids)
     zeros = total = 0
     for layer, values in seen.items():
         for group in values.split(model.layout("ffn").experts_of(layer) or values.shape[-1], dim=-1):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,24 @@ from transformers.models.auto import modeling_auto
 
 from neuronatlas.models.experts import ExpertsError, choose
 from neuronatlas.models.heads import disprove_head
-from neuronatlas.models.model import Kind, Model, probe_ids
+from neuronatlas.models.model import Kind, Model, probe_decoder_ids, probe_ids, run_model
 from neuronatlas.models.sites import Site, SiteError, propose_sites, prove
-from neuronatlas.models.structure import Block, StructureError, find_blocks, trace_blocks
+from neuronatlas.models.stacks import Stack, StructureError, trace_blocks, trace_stacks
+from neuronatlas.models.structure import Block, find_blocks
 
 __all__ = ["ModelError", "load"]
+
+
+_TABLES: dict[Kind, Mapping[str, str | tuple[str, ...]]] = {
+    "masked": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    "causal": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "seq2seq": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+}
+_TYPES = {kind: frozenset(table) for kind, table in _TABLES.items()}
+_CLASSES = {
+    kind: frozenset(name for names in table.values() for name in ((names,) if isinstance(names, str) else names))
+    for kind, table in _TABLES.items()
+}
 
 
 class ModelError(ValueError):
@@ -36,7 +50,7 @@ def load(
     site: str = "ffn",
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a masked or causal language model and prove where its neurons are.
+    """Load a masked, causal or sequence-to-sequence language model and prove where its neurons are.
 
     `source` is a Hugging Face hub id, a folder, or a `(model, tokenizer)` pair in memory (set to evaluation mode).
     `device="auto"` takes a GPU when there is one; `dtype="auto"` takes the stored one, or float32 on a CPU. Only
@@ -66,74 +80,94 @@ def load(
 def _with_sites(
     module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, name: str, revision: str | None, site: str
 ) -> Model:
+    sites: dict[str, Site] = {}
+    missing: dict[str, str] = {}
+    found: list[tuple[Block, ...]] = []
     try:
-        run = _probe(module, tokenizer)
-        calls = trace_blocks(module, run)
-        blocks = find_blocks(module, calls)
+        run, stacks = _trace(module, tokenizer, kind)
+        blocks = [find_blocks(module, stack) for stack in stacks]
     except StructureError as error:
         raise ModelError(f"{name}: {error}") from error
-    blocks = _with_experts(module, blocks, run)
-    proposed, missing = propose_sites(blocks, calls)
-    sites = {}
-    for proposal in proposed.values():
-        try:
-            sites[proposal.name] = Site(proposal.name, proposal.points, prove(module, proposal, run, blocks))
-        except SiteError as error:
-            missing[proposal.name] = str(error)
-    model = Model(module, tokenizer, kind, name, revision, blocks, sites, missing, site)
+    for stack, own, prefix in zip(stacks, _with_experts(module, blocks, run), ("", "encoder."), strict=False):
+        proposed, lacking = propose_sites(own, stack, prefix)
+        missing |= lacking
+        found.append(own)
+        for proposal in proposed.values():
+            try:
+                proofs = prove(module, proposal, run, own, stack.positions)
+                sites[proposal.name] = Site(proposal.name, proposal.points, proofs)
+            except SiteError as error:
+                missing[proposal.name] = str(error)
+    model = Model(module, tokenizer, kind, name, revision, found[0], sites, missing, site)
+    model.encoder_blocks = found[1] if len(found) > 1 else ()
     model.site(site)
-    model.ways["head"] = disprove_head(model)
+    # Prompts of two sequences are run whole: there is no head to prove on single positions of one.
+    model.ways["head"] = "the model has two stacks of blocks" if kind == "seq2seq" else disprove_head(model)
     return model
 
 
-def _with_experts(module: PreTrainedModel, blocks: tuple[Block, ...], run: Callable[[], Tensor]) -> tuple[Block, ...]:
-    """Make the experts' neurons reachable, or say in their blocks why they cannot be."""
-    experts = [block.experts for block in blocks if block.experts is not None]
-    if not experts:
-        return blocks
-    try:
-        if len({part.module for part in experts}) < len(experts):
-            raise ExpertsError("layers share their experts")
-        if any(block.experts is None and block.ffn is None for block in blocks):
-            return blocks
-        choose(module, experts, run)
-    except ExpertsError as error:
-        return tuple(
-            replace(block, experts=None, reason=str(error), unaccounted=True) if block.experts else block
-            for block in blocks
-        )
-    return blocks
-
-
-def _probe(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Callable[[], Tensor]:
+def _trace(
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind
+) -> tuple[Callable[[], Tensor], tuple[Stack, ...]]:
+    """A run of fixed tokens and the stacks that it goes through, the one that answers are read from first."""
     ids = probe_ids(module, tokenizer)
-
-    def run() -> Tensor:
-        logits: Tensor = module(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-        return logits
-
+    decoder_ids = probe_decoder_ids(module, tokenizer) if kind == "seq2seq" else None
+    run = partial(run_model, module, ids, decoder_ids)
     try:
         with torch.no_grad():
             run()
     except Exception as error:  # whatever it wants beside them, the answer is the same
         reason = " ".join(str(error).split())
         raise StructureError(f"it does not run on token ids alone ({type(error).__name__}: {reason})") from error
-    return run
+    if decoder_ids is None:
+        return run, (trace_blocks(module, run),)
+    turned = partial(run_model, module, ids, decoder_ids.flip(1))
+    return run, trace_stacks(module, run, turned, ids.shape[1])
+
+
+def _with_experts(
+    module: PreTrainedModel, stacks: Sequence[tuple[Block, ...]], run: Callable[[], Tensor]
+) -> list[tuple[Block, ...]]:
+    """Make the experts' neurons reachable, or say in their blocks why they cannot be."""
+    usable = [blocks for blocks in stacks if all(b.experts is not None or b.ffn is not None for b in blocks)]
+    experts = [block.experts for blocks in stacks for block in blocks if block.experts is not None]
+    wanted = [block.experts for blocks in usable for block in blocks if block.experts is not None]
+    try:
+        if len({part.module for part in experts}) < len(experts):
+            raise ExpertsError("layers share their experts")
+        if wanted:
+            choose(module, experts, run)
+    except ExpertsError as error:
+        reason = str(error)
+        return [
+            tuple(replace(b, experts=None, reason=reason, unaccounted=True) if b.experts else b for b in blocks)
+            for blocks in stacks
+        ]
+    return list(stacks)
 
 
 def _kind(architecture: str, config: Any) -> Kind:
-    if architecture in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values():
-        return "masked"
-    if architecture in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
-        return "causal"
-    if architecture not in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values():
-        if config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+    """What a class is for, by transformers' tables; one that they lack, by those that have its type of model."""
+    for name, tables in ((architecture, _CLASSES), (config.model_type, _TYPES)):
+        if name in tables["seq2seq"] and getattr(config, "is_encoder_decoder", False):
+            return "seq2seq"
+        if name in tables["masked"]:
             return "masked"
-        if config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        # Some that are listed as sequence-to-sequence read sound or images into a text that one stack goes on with.
+        if name in tables["causal"] or name in tables["seq2seq"]:
             return "causal"
     raise ModelError(
-        f"{architecture} ({config.model_type}) is neither a masked nor a causal language model of transformers"
+        f"{architecture} ({config.model_type}) is neither a masked, a causal nor a sequence-to-sequence language model "
+        "of transformers"
     )
+
+
+def _auto_class(config: Any, kind: Kind) -> Any:
+    """The class of transformers that makes the model of a configuration."""
+    if kind == "masked":
+        return transformers.AutoModelForMaskedLM
+    listed = config.model_type in _TYPES["causal"] or hasattr(config, "auto_map")
+    return transformers.AutoModelForCausalLM if kind == "causal" and listed else transformers.AutoModelForSeq2SeqLM
 
 
 def _from_pretrained(
@@ -145,8 +179,7 @@ def _from_pretrained(
     try:
         config = AutoConfig.from_pretrained(source, **options)
         kind = _kind((config.architectures or [""])[0], config)
-        auto: Any = transformers.AutoModelForMaskedLM if kind == "masked" else transformers.AutoModelForCausalLM
-        module, report = auto.from_pretrained(
+        module, report = _auto_class(config, kind).from_pretrained(
             source,
             config=config,
             dtype=_dtype(dtype, target),

@@ -15,18 +15,29 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuronatlas.models.sites import Site, SiteError
-from neuronatlas.models.structure import Block, StructureError
+from neuronatlas.models.stacks import StructureError
+from neuronatlas.models.structure import Block
 from neuronatlas.neurons import Layout
 
-__all__ = ["Kind", "Model"]
+__all__ = ["Kind", "Model", "ModelInputError"]
 
 Kind = Literal["masked", "causal", "seq2seq"]
+"""What a model is asked: a place inside a text, what follows it, or what its decoder makes of it."""
+_LENGTHS = ("max_position_embeddings", "max_encoder_position_embeddings")
 Seen = list[tuple[ref[Tensor], tuple[object, ...]]]
+
+
+class ModelInputError(ValueError):
+    """Token ids that a model of this kind cannot be run on."""
 
 
 @dataclass(eq=False)
 class Model:
-    """A loaded model: its module and tokenizer, its kind, its blocks, its proved sites and why others are missing."""
+    """A loaded model: its module and tokenizer, its kind, its blocks, its proved sites and why others are missing.
+
+    `blocks` are those of the stack that answers are read from; `encoder_blocks` those of the encoder of a
+    sequence-to-sequence model, and () elsewhere.
+    """
 
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -40,6 +51,7 @@ class Model:
     intervened_sites: list[str] = field(default_factory=list, repr=False)
     _digest: tuple[Seen, str] | None = field(default=None, repr=False)
     ways: dict[str, str] = field(default_factory=dict, repr=False)
+    encoder_blocks: tuple[Block, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -55,8 +67,11 @@ class Model:
     def max_length(self) -> int:
         """Most tokens that a prompt may have."""
         limits = [self.tokenizer.model_max_length]
-        positions = getattr(self.module.config, "max_position_embeddings", None)
-        if isinstance(positions, int):
+        config = self.module.config
+        # A model made of an encoder's and a decoder's own configurations says it there, some under a name of its own.
+        named = (getattr(part, name, None) for part in (config, getattr(config, "encoder", None)) for name in _LENGTHS)
+        positions = next((value for value in named if isinstance(value, int)), None)
+        if positions is not None:
             # Position tables that start after the padding index (RoBERTa's) hold that many fewer.
             offset = max(
                 (m.padding_idx + 1 for n, m in self.module.named_modules() if _is_offset_table(n, m)), default=0
@@ -89,22 +104,34 @@ class Model:
     def layout(self, site: str | None = None) -> Layout:
         """Layout of the neurons at a site."""
         found = self.site(site)
-        stack = "encoder" if self.kind == "masked" else "decoder"
-        return Layout(found.name, found.widths, stack, self.digest, found.experts)
+        in_encoder = self.kind == "masked" or found.name.startswith("encoder.")
+        return Layout(found.name, found.widths, "encoder" if in_encoder else "decoder", self.digest, found.experts)
 
     def logits(
-        self, ids: Int[Tensor, "row position"], decoder_ids: Int[Tensor, "row answer"] | None = None
+        self, ids: Int[Tensor, "row position"], decoder_ids: Int[Tensor, "row decoder_position"] | None = None
     ) -> Float[Tensor, "row position token"]:
-        """Logits of token ids that carry no padding; of a sequence-to-sequence model's `decoder_ids`."""
-        given = {} if decoder_ids is None else {"decoder_input_ids": decoder_ids}
-        ones = torch.ones_like(ids)
-        logits: Tensor = self.module(input_ids=ids, attention_mask=ones, use_cache=False, **given).logits
-        return logits
+        """Logits of token ids that carry no padding.
+
+        A sequence-to-sequence model needs the decoder's ids beside the encoder's, of any length, and gives the logits
+        of the decoder's positions; other models take none.
+
+        Errors: ModelInputError when decoder ids are missing, or given to a model without a decoder of its own.
+        """
+        if (decoder_ids is not None) != (self.kind == "seq2seq"):
+            what = "no decoder ids" if decoder_ids is None else "decoder ids"
+            wanted = "give those of the decoder too" if decoder_ids is None else "give token ids alone"
+            raise ModelInputError(f"{what} for {self.name}, a {self.kind} model: {wanted}")
+        return run_model(self.module, ids, decoder_ids)
 
     @property
     def probe_ids(self) -> Int[Tensor, "row position"]:
         """A few rows of fixed random tokens, none of them special (padding would be masked out), for proofs."""
         return probe_ids(self.module, self.tokenizer)
+
+    @property
+    def probe_decoder_ids(self) -> Int[Tensor, "row decoder_position"] | None:
+        """As many rows for the decoder of a sequence-to-sequence model, of another length; None elsewhere."""
+        return probe_decoder_ids(self.module, self.tokenizer) if self.kind == "seq2seq" else None
 
     @contextmanager
     def intervening(self, site: str) -> Iterator[None]:
@@ -116,14 +143,43 @@ class Model:
             self.intervened_sites.remove(site)
 
 
+def run_model(
+    module: PreTrainedModel,
+    ids: Int[Tensor, "row position"],
+    decoder_ids: Int[Tensor, "row decoder_position"] | None = None,
+) -> Float[Tensor, "row position token"]:
+    """Logits of token ids that carry no padding; decoder ids are for models with an encoder and a decoder."""
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if decoder_ids is not None:
+        # Said to be whole: the token that a decoder starts with is often the one that pads.
+        given |= {"decoder_input_ids": decoder_ids, "decoder_attention_mask": torch.ones_like(decoder_ids)}
+    logits: Tensor = module(**given, use_cache=False).logits
+    return logits
+
+
 def probe_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "2 7"]:
     """Two rows of seven fixed random tokens that are not special."""
     weight = getattr(module.get_input_embeddings(), "weight", None)
     if not isinstance(weight, Tensor):
         raise StructureError("its input embeddings are not one table with a vector for each token")
-    plain = sorted(set(range(min(len(tokenizer), weight.shape[0]))) - set(tokenizer.all_special_ids))
-    picks = torch.randint(len(plain), (2, 7), generator=torch.Generator().manual_seed(0))
-    return torch.tensor(plain)[picks].to(weight.device)
+    return _plain_tokens(tokenizer, weight.shape[0], 7).to(weight.device)
+
+
+def probe_decoder_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "2 5"]:
+    """Two rows of five fixed random tokens that are not special and that the decoder can give."""
+    tables = [
+        getattr(table, "weight", None) for table in (module.get_output_embeddings(), module.get_input_embeddings())
+    ]
+    sizes = [weight.shape[0] for weight in tables if isinstance(weight, Tensor)]
+    if not sizes:
+        raise StructureError("its embeddings are not tables with a vector for each token")
+    return _plain_tokens(tokenizer, sizes[0], 5).to(probe_ids(module, tokenizer).device)
+
+
+def _plain_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int, length: int) -> Int[Tensor, "2 position"]:
+    plain = sorted(set(range(min(len(tokenizer), vocabulary))) - set(tokenizer.all_special_ids))
+    picks = torch.randint(len(plain), (2, length), generator=torch.Generator().manual_seed(0))
+    return torch.tensor(plain)[picks]
 
 
 def _same(earlier: Seen, now: Seen) -> bool:

@@ -1,16 +1,17 @@
 """Sites: which tensor of a model the neurons are, found by structure and proved on the loaded weights.
 
 Three sites: `ffn` (the input of the feed-forward down-projection), `attention` (the input of the attention output
-projection) and `hidden` (the residual stream: layer 0 is the embeddings, layer i the output of block i).
+projection) and `hidden` (the residual stream: layer 0 is the embeddings, layer i the output of block i). Of a model
+with an encoder and a decoder these are the decoder's, beside `cross_attention` (the input of the output projection of the
+attention to the encoder); the encoder's are `encoder.ffn`, `encoder.attention` and `encoder.hidden`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import Call, first_tensor, hooks, record_calls
 from neuronatlas.models.experts import routed_output
 from neuronatlas.models.parts import Projection
-from neuronatlas.models.structure import Block, find_blocks, trace_blocks
+from neuronatlas.models.stacks import Stack, trace_blocks
+from neuronatlas.models.structure import Block, find_blocks
 from neuronatlas.models.taps import Edit, Point, tapped
 
 __all__ = ["SITES", "LayerProof", "Site", "SiteError", "path_pattern", "propose_sites", "prove"]
@@ -70,53 +72,75 @@ def path_pattern(site: Site) -> str:
     return found.pop()
 
 
-def propose_sites(blocks: Sequence[Block], calls: Sequence[Call]) -> tuple[dict[str, Site], dict[str, str]]:
-    """The sites that the structure suggests, not yet proved, and the reason for each site that is missing."""
+def propose_sites(blocks: Sequence[Block], stack: Stack, prefix: str = "") -> tuple[dict[str, Site], dict[str, str]]:
+    """The sites that the structure of a stack suggests, not yet proved, and the reason for each that is missing.
+
+    `prefix` goes before their names.
+    """
     sites, missing = {}, {}
-    calls_of = Counter(block.module for block in blocks)
-    for name in ("ffn", "attention"):
-        points = [_point(block, name, calls_of[block.module]) for block in blocks]
+    for name in ("ffn", "attention", "cross_attention") if stack.reads else ("ffn", "attention"):
+        points = [_point(block, name) for block in blocks]
         lacking = [block for block, point in zip(blocks, points, strict=True) if point is None]
         if lacking:
-            reason = lacking[0].reason if name == "ffn" else "no single projection of mixed positions"
-            missing[name] = f"layer {lacking[0].layer} ({lacking[0].path}): {reason}"
+            reason = lacking[0].reason if name == "ffn" else _NO_ATTENTION[name]
+            missing[prefix + name] = f"layer {lacking[0].layer} ({lacking[0].path}): {reason}"
             continue
-        sites[name] = Site(name, tuple(point for point in points if point is not None))
-    sites["hidden"] = Site("hidden", _hidden_points(blocks, calls, calls_of))
+        sites[prefix + name] = Site(prefix + name, tuple(point for point in points if point is not None))
+    sites[f"{prefix}hidden"] = Site(f"{prefix}hidden", _hidden_points(blocks, stack))
     return sites, missing
 
 
-def _point(block: Block, name: str, calls: int) -> Point | None:
+_NO_ATTENTION = {
+    "attention": "no single projection of mixed positions",
+    "cross_attention": "no single projection of what was read of the encoder",
+}
+
+
+def _base(site: Site) -> str:
+    """Its name without the stack's."""
+    return site.name.rpartition(".")[2]
+
+
+def _point(block: Block, name: str) -> Point | None:
     """Where a block has the neurons of a site."""
     experts, found = block.experts, _of(block, name)
     if name == "ffn" and experts is not None:
         shared = None if experts.shared is None else experts.shared.module
         path, widths = f"{block.path}.{experts.path}", experts.widths
-        return Point(block.layer, path, experts.module, sum(widths), "experts", block.call, calls, widths, shared)
-    if found is None:
+        point = Point(block.layer, path, experts.module, sum(widths), "experts", experts=widths, shared=shared)
+    elif found is not None:
+        point = Point(block.layer, f"{block.path}.{found.path}", found.module, found.width)
+    else:
         return None
-    return Point(block.layer, f"{block.path}.{found.path}", found.module, found.width, "input", block.call, calls)
+    return replace(point, call=block.call, calls=block.calls, positions_first=block.positions_first)
 
 
 def _of(block: Block, name: str) -> Projection | None:
-    return block.ffn if name == "ffn" else block.attention
+    parts = {"ffn": block.ffn, "attention": block.attention, "cross_attention": block.cross_attention}
+    return parts[name]
 
 
-def _hidden_points(
-    blocks: Sequence[Block], calls: Sequence[Call], calls_of: Mapping[nn.Module, int]
-) -> tuple[Point, ...]:
-    first = calls[0].hidden
+def _hidden_points(blocks: Sequence[Block], stack: Stack) -> tuple[Point, ...]:
+    first = stack.calls[0].hidden
     assert first is not None
-    width, start = first.shape[-1], blocks[0]
-    points = [Point(0, start.path, start.module, width, "input", start.call, calls_of[start.module])]
-    points += [Point(b.layer + 1, b.path, b.module, width, "output", b.call, calls_of[b.module]) for b in blocks]
+    width, start, order = first.shape[-1], blocks[0], stack.positions_first
+    points = [Point(0, start.path, start.module, width, "input", start.call, start.calls, positions_first=order)]
+    points += [
+        Point(b.layer + 1, b.path, b.module, width, "output", b.call, b.calls, positions_first=order) for b in blocks
+    ]
     return tuple(points)
 
 
 def prove(
-    root: nn.Module, site: Site, run: Callable[[], Tensor], blocks: Sequence[Block] | None = None
+    root: nn.Module,
+    site: Site,
+    run: Callable[[], Tensor],
+    blocks: Sequence[Block] | None = None,
+    positions: int | None = None,
 ) -> tuple[LayerProof, ...]:
     """Prove a site on the loaded weights; `run` gives the logits of a fixed input.
+
+    `positions` is the length of the sequence that the site's stack runs on, by default that of the logits.
 
     The four invariants: (1) what is captured is [row, position, unit], as wide as the layer, and positions that the
     model appends for itself leave the logits bit-equal whatever they hold; (2) the down-projection applied to what was
@@ -149,7 +173,8 @@ def prove(
         with tapped(root, {point: write_back(point) for point in site.points}):
             if not torch.equal(run(), logits):
                 raise SiteError(f"site {site.name!r}: writing back what was captured changes the model's output")
-        proofs = tuple(_prove_layer(root, site, point, captured[point], logits, run) for point in site.points)
+        length = logits.shape[1] if positions is None else positions
+        proofs = tuple(_prove_layer(root, site, point, captured[point], logits, run, length) for point in site.points)
     _prove_places(site, find_blocks(root, trace_blocks(root, run)) if blocks is None else blocks)
     return proofs
 
@@ -157,11 +182,11 @@ def prove(
 def _prove_places(site: Site, blocks: Sequence[Block]) -> None:
     """Hold every point to the module, the side of it and the call that the structure of its block gives."""
     expected: list[tuple[nn.Module | None, str, int, nn.Module | None]]
-    if site.name == "hidden":
+    if _base(site) == "hidden":
         start = blocks[0].module, "input", blocks[0].call, None
         expected = [start, *((b.module, "output", b.call, None) for b in blocks)]
     else:
-        found = [(_point(block, site.name, 1), block) for block in blocks]
+        found = [(_point(block, _base(site)), block) for block in blocks]
         expected = [(p.module, p.side, b.call, p.shared) if p else (None, "", b.call, None) for p, b in found]
     if len(site.points) != len(expected):
         raise SiteError(
@@ -169,7 +194,7 @@ def _prove_places(site: Site, blocks: Sequence[Block]) -> None:
         )
     for point, (module, side, call, shared) in zip(site.points, expected, strict=True):
         if point.module is not module or point.shared is not shared or (point.side, point.call) != (side, call):
-            block = blocks[max(0, point.layer - 1) if site.name == "hidden" else point.layer]
+            block = blocks[max(0, point.layer - 1) if _base(site) == "hidden" else point.layer]
             raise SiteError(
                 f"{_where(site, point)}: the {point.side} of this module is not where the block {block.path} has them"
             )
@@ -180,12 +205,17 @@ def _where(site: Site, point: Point) -> str:
 
 
 def _prove_layer(
-    root: nn.Module, site: Site, point: Point, values: Tensor, logits: Tensor, run: Callable[[], Tensor]
+    root: nn.Module,
+    site: Site,
+    point: Point,
+    values: Tensor,
+    logits: Tensor,
+    run: Callable[[], Tensor],
+    positions: int,
 ) -> LayerProof:
-    where = _where(site, point)
+    where, rows = _where(site, point), logits.shape[0]
     if values.shape[-1] != point.width:
         raise SiteError(f"{where}: captured {values.shape[-1]} values a position, expected {point.width}")
-    rows, positions = logits.shape[:2]
     if values.shape[0] != rows or values.shape[1] < positions:
         raise SiteError(f"{where}: captured {tuple(values.shape)} for {rows} rows of {positions} positions")
     if values.shape[1] > positions:
@@ -197,7 +227,7 @@ def _prove_layer(
                     f"{where}: the output depends on {values.shape[1]} positions for a prompt of {positions}"
                 )
     error = 0.0
-    if site.name != "hidden":
+    if _base(site) != "hidden":
         error = _experts_error(point, values, run) if point.experts else _projection_error(root, point, values, run)
         if error > (1e-4 if values.dtype == torch.float32 else 3e-2):
             raise SiteError(
@@ -245,7 +275,8 @@ def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callab
         run()
     found = returned[point.call]
     try:
-        expected = project(point.module, values.reshape(-1, values.shape[-1]))
+        given = values.transpose(0, 1) if point.positions_first else values
+        expected = project(point.module, given.reshape(-1, values.shape[-1]))
         apart = (expected - found.reshape(expected.shape)).abs().max()
     except (RuntimeError, TypeError):  # they do not fit: these are not the projection's inputs
         return math.inf

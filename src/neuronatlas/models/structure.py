@@ -2,7 +2,8 @@
 
 A block is a member of a module list that maps hidden states to hidden states of the same shape. Inside it a *writer* is
 a projection to the model's width whose output reaches the block's output directly. A writer whose input depends on its
-own position alone is the feed-forward down-projection; one whose input mixes positions is the attention output.
+own position alone is the feed-forward down-projection; one whose input mixes positions is the attention output; one
+whose input moves with the states of an encoder that the block is given is the output of cross-attention.
 Everything is found by changing one position and looking at what moves, so a renamed or restructured architecture is
 either understood or refused.
 """
@@ -20,22 +21,20 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import Call, first_tensor, overridden, record_calls, with_first_tensor
 from neuronatlas.models.experts import expert_width, interface_reason
 from neuronatlas.models.parts import Experts, Projection
+from neuronatlas.models.stacks import Stack
 
-__all__ = ["Block", "StructureError", "find_blocks", "trace_blocks"]
+__all__ = ["Block", "find_blocks"]
 
-Reach = Literal["own", "others", "none"]
-"""What a tensor depends on at a position: that position alone, others too, or nothing that was changed."""
-
-
-class StructureError(ValueError):
-    """The model's structure could not be understood, with the reason."""
+Reach = Literal["own", "others", "none", "encoder"]
+"""What a tensor depends on at a position: that position alone, others too, nothing that was changed, or an encoder."""
 
 
 @dataclass(frozen=True)
 class Block:
     """One layer: a call of a block module, and the projections found in it.
 
-    `call` is how often the module was called before in the same pass (0 but for models whose layers share weights).
+    `call` is how often the module was called before in the same pass (0 but for models whose layers share weights), and
+    `calls` how often it is called in all; `positions_first` where its hidden states are [position, row, width].
     `attention_module` is the largest submodule that holds the attention output and not the feed-forward one; `ups` are
     the projections that feed the down-projection, each with its output's width; `output` is what the block gave in the
     traced pass, whose form its stand-ins copy. A mixture of experts has `experts` in place of `ffn`. `reason` says why
@@ -54,83 +53,36 @@ class Block:
     reason: str = ""
     unaccounted: bool = False
     experts: Experts | None = None
+    cross_attention: Projection | None = None
+    calls: int = 1
+    positions_first: bool = False
 
 
-def _outermost(found: Mapping[str, nn.ModuleList | nn.Sequential]) -> dict[str, nn.ModuleList | nn.Sequential]:
-    return {p: m for p, m in found.items() if not any(p != other and p.startswith(f"{other}.") for other in found)}
-
-
-def _is_block_call(call: Call) -> bool:
-    hidden, out = call.hidden, first_tensor(call.output)
-    return hidden is not None and out is not None and hidden.ndim == 3 and hidden.shape == out.shape
-
-
-def _streams(call: Call) -> int:
-    """How many tensors of the hidden states' shape a block gives; a reversible one gives two."""
-    given = call.output if isinstance(call.output, tuple | list) else [call.output]
-    shape = None if call.hidden is None else call.hidden.shape
-    return sum(isinstance(tensor, Tensor) and tensor.shape == shape for tensor in given)
-
-
-def trace_blocks(module: nn.Module, run: Callable[[], Tensor]) -> list[Call]:
-    """Run the model once, which gives logits [row, position, token], and return the calls of its blocks, in order.
-
-    Errors: StructureError when there is no list of blocks, or several lists that could be it, or when what goes through
-    them is not [row, position, width].
-    """
-    lists = {path: m for path, m in module.named_modules() if isinstance(m, nn.ModuleList | nn.Sequential) and len(m)}
-    owner = {member: path for path, members in reversed(lists.items()) for member in members}
-    calls: list[Call] = []
-    with torch.no_grad(), record_calls(list(owner), calls):
-        logits = run()
-    calls = [call for call in calls if _is_block_call(call) and any(True for _ in call.module.children())]
-    stacks = _outermost({owner[call.module]: lists[owner[call.module]] for call in calls})
-    if not stacks:
-        raise StructureError(
-            "no stack of blocks found: no module list whose members map hidden states to hidden states"
-        )
-    if len(stacks) > 1:
-        raise StructureError(
-            f"several stacks of blocks found ({', '.join(sorted(stacks))}): only models with one are supported"
-        )
-    members = set(next(iter(stacks.values())))
-    blocks = [call for call in calls if call.module in members]
-    for call in blocks:
-        if _streams(call) > 1:
-            raise StructureError(
-                f"a block gives {_streams(call)} streams of hidden states ({type(call.module).__name__}): only one is "
-                "supported"
-            )
-        # Proofs and interventions index hidden states by row and position. A model may pad its positions at the end.
-        assert call.hidden is not None
-        if call.hidden.shape[0] != logits.shape[0] or call.hidden.shape[1] < logits.shape[1]:
-            raise StructureError(
-                f"a block takes hidden states of shape {tuple(call.hidden.shape)} for {logits.shape[0]} rows of "
-                f"{logits.shape[1]} positions: only [row, position, width] is supported"
-            )
-    return blocks
-
-
-def find_blocks(module: nn.Module, calls: Sequence[Call]) -> tuple[Block, ...]:
-    """Find the writers of every traced block; shapes are those of the traced pass [row, position, width]."""
+def find_blocks(module: nn.Module, stack: Stack) -> tuple[Block, ...]:
+    """Find the writers of every traced block of a stack, by running the blocks again one by one."""
     names = {m: path for path, m in module.named_modules()}
-    seen: dict[nn.Module, int] = {}
-    blocks = []
-    for layer, call in enumerate(calls):
-        number = seen[call.module] = seen.get(call.module, -1) + 1
-        blocks.append(_find_block(layer, names[call.module], number, call))
-    return tuple(blocks)
+    return tuple(_find_block(layer, names[call.module], stack) for layer, call in enumerate(stack.calls))
 
 
-def _find_block(layer: int, path: str, number: int, call: Call) -> Block:
+def _find_block(layer: int, path: str, stack: Stack) -> Block:
+    call = stack.calls[layer]
+    place: dict[str, Any] = {
+        "layer": layer,
+        "path": path,
+        "module": call.module,
+        "call": stack.numbers[layer],
+        "output": call.output,
+        "calls": stack.totals[layer],
+        "positions_first": stack.positions_first,
+    }
     try:
-        search = _Search(call)
+        search = _Search(call, stack)
         writers = search.writers()
         reach = {w: search.reach(w, writers) for w in writers}
         past = search.past(writers)
     except Exception as error:  # noqa: BLE001 - whatever an unknown block raises, its other sites remain
         reason = f"the block cannot be run by itself ({type(error).__name__}: {' '.join(str(error).split())})"
-        return Block(layer, path, call.module, number, None, None, None, (), call.output, reason)
+        return Block(**place, ffn=None, attention=None, attention_module=None, ups=(), reason=reason)
     experts = search.experts([*past, *(f"{search.names[w]}.weight" for w in writers)])
     own = [w for w in writers if reach[w] == "own"]
     ffn, mixture = None, None
@@ -140,12 +92,22 @@ def _find_block(layer: int, path: str, number: int, call: Call) -> Block:
         ffn, reason = _feed_forward(search, own, past)
     mixers = [w for w in writers if reach[w] == "others"]
     attention = search.projection(mixers[0]) if len(mixers) == 1 else None
+    readers = [w for w in writers if reach[w] == "encoder"]
+    crossing = search.projection(readers[0]) if len(readers) == 1 else None
     child = search.child_without(attention, ffn) if attention and ffn else None
     inside = set(child.modules()) if child is not None else set()
     ups = search.ups(ffn, [m for m in search.outputs if m not in inside and m not in writers]) if ffn else ()
     unaccounted = bool(experts or past) and mixture is None
     return Block(
-        layer, path, call.module, number, ffn, attention, child, ups, call.output, reason, unaccounted, mixture
+        **place,
+        ffn=ffn,
+        attention=attention,
+        attention_module=child,
+        ups=ups,
+        reason=reason,
+        unaccounted=unaccounted,
+        experts=mixture,
+        cross_attention=crossing,
     )
 
 
@@ -154,7 +116,7 @@ def _feed_forward(
 ) -> tuple[Projection | None, str]:
     """The down-projection among the position-wise writers, or why there is none."""
     if past:
-        return None, f"{past[0]} writes to the residual stream past every projection that was found"
+        return None, search.why_past(past)
     found = [search.projection(writer) for writer in candidates]
     # Narrower ones beside it are bottlenecks: adapters, gates of inputs that a layer has for itself.
     wide = [p for p in found if p.width >= search.model_width] if len(found) > 1 else found
@@ -187,12 +149,12 @@ def _mixture(
 class _Search:
     """Interventions inside one recorded call of a block."""
 
-    def __init__(self, call: Call) -> None:
-        self.call = call
+    def __init__(self, call: Call, stack: Stack) -> None:
+        self.call, self.positions_first, self.reads = call, stack.positions_first, stack.reads
         hidden = call.hidden
         assert hidden is not None
         self.hidden = hidden
-        self.rows, self.positions, self.model_width = hidden.shape
+        self.rows, self.positions, self.model_width = self._shape(hidden)
         self.names = {m: path for path, m in call.module.named_modules()}
         self.inputs: dict[nn.Module, Tensor] = {}
         self.outputs: dict[nn.Module, Tensor] = {}
@@ -209,12 +171,27 @@ class _Search:
                 # Cloned: a block may go on to write into the same memory.
                 self.inputs[leaf.module], self.outputs[leaf.module] = given, out.clone()
                 self.returned[leaf.module] = leaf.output
-        for repeated in [m for m, count in counts.items() if count > 1]:
-            self.inputs.pop(repeated, None)
-            self.outputs.pop(repeated, None)
+        self.repeated = [m for m, count in counts.items() if count > 1]
+        for module in self.repeated:
+            self.inputs.pop(module, None)
+            self.outputs.pop(module, None)
         self.clean = self._output(call)
-        # The middle position, so that there are positions on both sides of it.
-        self.place = self.positions // 2
+        # The middle position, so that there are positions on both sides of it, none of which the model appended.
+        self.place = stack.positions // 2
+
+    def _shape(self, hidden: Tensor) -> tuple[int, int, int]:
+        first, second, width = hidden.shape
+        return (second, first, width) if self.positions_first else (first, second, width)
+
+    def _spread(self, tensor: Tensor) -> Tensor:
+        """A tensor of all rows and positions as [row, position, rest]; a view where the tensor allows one."""
+        if self.positions_first:
+            return tensor.reshape(self.positions, self.rows, -1).transpose(0, 1)
+        return tensor.reshape(self.rows, self.positions, -1)
+
+    def _gathered(self, spread: Tensor, like: Tensor) -> Tensor:
+        """Back from [row, position, rest] to the form that the block uses."""
+        return (spread.transpose(0, 1) if self.positions_first else spread).reshape(like.shape)
 
     @staticmethod
     def _output(call: Call) -> Tensor:
@@ -225,11 +202,9 @@ class _Search:
 
     def _nudged(self, tensor: Tensor) -> Tensor:
         """A copy changed at one position by noise as large as the tensor itself."""
-        shaped = tensor.reshape(self.rows, self.positions, -1).clone()
-        scale = shaped.float().pow(2).mean().sqrt().clamp(min=1e-3).to(shaped.dtype)
-        noise = torch.randn(self.rows, shaped.shape[-1], generator=torch.Generator().manual_seed(0))
-        shaped[:, self.place] += scale * noise.to(shaped)
-        return shaped.reshape(tensor.shape)
+        spread = self._spread(tensor).clone()
+        spread[:, self.place] += _noise(spread[:, self.place], _size(tensor))
+        return self._gathered(spread, tensor)
 
     def writers(self) -> list[nn.Module]:
         """Projections whose output still moves the block's output when all other candidates are frozen."""
@@ -240,7 +215,7 @@ class _Search:
             fixed[module] = self._nudged(self.outputs[module])
             with self._fixed(fixed):
                 moved = self._output(self.call)
-            if not torch.equal(moved[:, self.place], self.clean[:, self.place]):
+            if not torch.equal(self._spread(moved)[:, self.place], self._spread(self.clean)[:, self.place]):
                 found.append(module)
         return found
 
@@ -250,7 +225,8 @@ class _Search:
         nudged = self.call.given(self._nudged(self.hidden))
         found = self._moved(writer, frozen, nudged)
         if found != "others":
-            return found
+            crosses = self.reads and self._moved(writer, frozen, self._read_otherwise()) != "none"
+            return "encoder" if crosses else found
         # Positions may be mixed before the neurons, by something without weights (a Fourier transform, a shift).
         feeding = {}
         for leaf in [m for m in self.outputs if m not in writers]:
@@ -260,6 +236,13 @@ class _Search:
             if reached == "own":
                 feeding[leaf] = self.outputs[leaf]
         return "own" if feeding and self._moved(writer, {**frozen, **feeding}, nudged) == "none" else "others"
+
+    def _read_otherwise(self) -> Call:
+        """The call with every sequence of states that is as long as the encoder's changed by noise."""
+        shape = (self.reads, self.rows) if self.positions_first else (self.rows, self.reads)
+        given = [value for value in (*self.call.args, *self.call.kwargs.values()) if value is not self.hidden]
+        states = [v for v in given if isinstance(v, Tensor) and v.is_floating_point() and v.ndim == 3]
+        return self.call.swapped({id(v): v + _noise(v, _size(v)) for v in states if v.shape[:2] == shape})
 
     def _moved(self, writer: nn.Module, fixed: Mapping[nn.Module, Tensor], call: Call) -> Reach:
         """Where the writer's input differs from the clean one."""
@@ -271,7 +254,7 @@ class _Search:
         return self._reached(given, self.inputs[writer])
 
     def _reached(self, found: Tensor, clean: Tensor) -> Reach:
-        change = (found - clean).reshape(self.rows, self.positions, -1).abs().amax((0, 2))
+        change = self._spread(found - clean).abs().amax((0, 2))
         moved = change > 1e-4 * clean.abs().max()
         own = bool(moved[self.place])
         moved[self.place] = False
@@ -307,6 +290,17 @@ class _Search:
             slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
         found = [n for n, slope in zip(weights, slopes, strict=True) if slope is not None and bool((slope != 0).any())]
         return [name for name in found if not self._mixes(name.rpartition(".")[0], fixed)]
+
+    def why_past(self, past: Sequence[str]) -> str:
+        """Why matrices lie past every writer: experts that are modules, or projections that run more than once."""
+        for path, module in self.call.module.named_modules():
+            own = {name[len(path) + 1 :].partition(".")[0] for name in past if name.startswith(f"{path}.")}
+            if isinstance(module, nn.ModuleDict | nn.ModuleList) and len(own) > 1:
+                return f"its feed-forward neurons are those of experts that are modules of their own ({path})"
+        repeated = [m for m in self.repeated if f"{self.names[m]}.weight" in past]
+        if repeated:
+            return f"{self.names[repeated[0]]} runs more than once in a block: once is supported"
+        return f"{past[0]} writes to the residual stream past every projection that was found"
 
     def _given_by(self, modules: Sequence[nn.Module]) -> dict[nn.Module, Tensor]:
         """What modules return in the recorded call."""
@@ -358,6 +352,16 @@ class _Search:
             if outside.module not in set(module.modules()):
                 return module
         return None
+
+
+def _size(tensor: Tensor) -> Tensor:
+    """Root mean square of a tensor's values, not quite 0."""
+    return tensor.float().pow(2).mean().sqrt().clamp(min=1e-3).to(tensor)
+
+
+def _noise(tensor: Tensor, size: Tensor) -> Tensor:
+    """The same noise every time, of a tensor's shape and dtype."""
+    return size * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor)
 
 
 def _is_projection(module: nn.Module) -> bool:

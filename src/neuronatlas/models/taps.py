@@ -25,7 +25,8 @@ class Point:
     """Where one layer's neurons are: the input or output of a module, at its `call`-th of `calls` calls in a pass.
 
     Or, at the side "experts", what goes into the down-projections of a module of experts, side by side, and behind them
-    into that of the `shared` expert. `experts` are their widths.
+    into that of the `shared` expert. `experts` are their widths. Where `positions_first`, what the module has is
+    [position, row, unit]; edits are given [row, position, unit] all the same.
     """
 
     layer: int
@@ -37,6 +38,10 @@ class Point:
     calls: int = 1
     experts: tuple[int, ...] = ()
     shared: nn.Module | None = None
+    positions_first: bool = False
+
+
+_SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
 
 class _Pass:
@@ -51,8 +56,9 @@ class _Pass:
     def begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.count.clear()
         self.number += 1
-        given = kwargs.get("input_ids", kwargs.get("inputs_embeds", args[0] if args else None))
-        self.rows = given.shape[0] if isinstance(given, Tensor) else None
+        sequences = (value for value in (*map(kwargs.get, _SEQUENCES), *args[:1]) if isinstance(value, Tensor))
+        given = next(sequences, None)
+        self.rows = None if given is None else given.shape[0]
 
     def next_call(self, module: nn.Module) -> int:
         if module not in self.shared:
@@ -61,14 +67,18 @@ class _Pass:
         self.count[module] = number + 1
         return number
 
-    def spread(self, tensor: Tensor) -> Tensor:
-        """A tensor of flattened rows and positions as [row, position, unit]."""
-        return tensor if tensor.ndim == 3 or self.rows is None else tensor.reshape(self.rows, -1, tensor.shape[-1])
+    def spread(self, tensor: Tensor, positions_first: bool) -> Tensor:
+        """A tensor as [row, position, unit], where rows and positions are flattened or the other way round."""
+        if tensor.ndim != 3 and self.rows is not None:
+            tensor = tensor.reshape(*((-1, self.rows) if positions_first else (self.rows, -1)), tensor.shape[-1])
+        return tensor.transpose(0, 1) if positions_first else tensor
 
-    def applied(self, edit: Edit, tensor: Tensor) -> Tensor | None:
-        """Give the edit [row, position, unit], also where a model flattens rows and positions."""
-        changed = edit(self.spread(tensor))
-        return None if changed is None else changed.reshape(tensor.shape)
+    def applied(self, edit: Edit, tensor: Tensor, positions_first: bool = False) -> Tensor | None:
+        """Give the edit [row, position, unit] whatever the model has, and give the model's form back."""
+        changed = edit(self.spread(tensor, positions_first))
+        if changed is None:
+            return None
+        return (changed.transpose(0, 1) if positions_first else changed).reshape(tensor.shape)
 
 
 @contextmanager
@@ -86,7 +96,8 @@ def tapped(root: nn.Module, edits: Mapping[Point, Edit]) -> Iterator[None]:
         inputs = {p.call: e for p, e in edits.items() if p.module is module and p.side == "input"}
         outputs = {p.call: e for p, e in edits.items() if p.module is module and p.side == "output"}
         numbers: list[int] = []
-        before, after = _before(state, inputs, numbers), _after(state, outputs, numbers)
+        order = any(p.positions_first for p in edits if p.module is module)
+        before, after = _before(state, inputs, numbers, order), _after(state, outputs, numbers, order)
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
     for mixture in mixtures:
@@ -130,28 +141,30 @@ class _Mixture:
         return None if changed is None else changed[..., place]
 
 
-def _before(state: _Pass, edits: Mapping[int, Edit], numbers: list[int]) -> Callable[..., Any]:
+def _before(
+    state: _Pass, edits: Mapping[int, Edit], numbers: list[int], positions_first: bool = False
+) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         numbers.append(state.next_call(module))
         edit = edits.get(numbers[-1])
         if edit is None:
             return None
         if args:
-            changed = state.applied(edit, args[0])
+            changed = state.applied(edit, args[0], positions_first)
             return None if changed is None else ((changed, *args[1:]), kwargs)
-        changed = state.applied(edit, kwargs["hidden_states"])
+        changed = state.applied(edit, kwargs["hidden_states"], positions_first)
         return None if changed is None else (args, {**kwargs, "hidden_states": changed})
 
     return hook
 
 
-def _after(state: _Pass, edits: Mapping[int, Edit], numbers: list[int]) -> Callable[..., Any]:
+def _after(state: _Pass, edits: Mapping[int, Edit], numbers: list[int], positions_first: bool) -> Callable[..., Any]:
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
         edit = edits.get(numbers.pop())
         tensor = first_tensor(output)
         if edit is None or tensor is None:
             return None
-        changed = state.applied(edit, tensor)
+        changed = state.applied(edit, tensor, positions_first)
         return None if changed is None else with_first_tensor(output, changed)
 
     return hook

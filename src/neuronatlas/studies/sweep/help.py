@@ -49,6 +49,7 @@ HELP: dict[str, dict[str, Any]] = {
         "audio_config": {"adapter_input_size": 32},
     },
     "dots3_note_text": _SWA,
+    "encoder-decoder": {"decoder": {"is_decoder": True, "add_cross_attention": True}},
     "esmc": _NO_GROUPS,
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8},
     "fsmt": {"src_vocab_size": 100, "tgt_vocab_size": 100},
@@ -78,7 +79,10 @@ HELP: dict[str, dict[str, Any]] = {
         "n_groups": 2,
         "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"],
     },
-    "nemo_speechlm": {"head_config": {"audio_hidden_size": 32}},
+    "nemo_speechlm": {
+        "audio_config": {"diarization_config": {"head_config": {"audio_hidden_size": 32}}},
+        "word_timestamp_config": {"blank_token_id": 99},
+    },
     "neomme": {"embedding_rank": 16, "head_dim": 16},
     "perceiver": {
         "num_latents": 8,

@@ -58,10 +58,17 @@ def count_outcomes(outcomes: Sequence[Outcome]) -> Counts:
 
 def outcome_cells(outcome: Outcome) -> tuple[str, ...]:
     """One row of the table, under `COLUMNS`."""
-    sites = (_widths(outcome.sites.get(name, ())) for name in ("ffn", "attention", "hidden"))
+    sites = (_stacks(outcome, name) for name in ("ffn", "attention", "hidden"))
     deviation = "" if outcome.deviation is None else f"{outcome.deviation:.0e}"
     names = (outcome.model_type, outcome.class_name, outcome.kind, outcome.state)
     return (*names, *sites, ", ".join(dict.fromkeys(outcome.ways)), deviation, outcome.reason)
+
+
+def _stacks(outcome: Outcome, site: str) -> str:
+    """Widths of a site in the stack that answers are read from, and in the encoder before it."""
+    encoder = _widths(outcome.sites.get(f"encoder.{site}", ()))
+    parts = _widths(outcome.sites.get(site, ())), encoder and f"encoder {encoder}"
+    return "; ".join(part for part in parts if part)
 
 
 def _widths(widths: Sequence[int]) -> str:
@@ -113,14 +120,15 @@ def _definitions() -> list[str]:
         "- **passed**: the site `ffn` was found and proved on every layer; attribution scores of every neuron, at the "
         f"answer's place and at another position, by {STEPS} nodes, equal plain re-runs of the whole model to "
         f"{TOLERANCE:.0e} of the largest score (float32); suppressing a third of each layer's neurons changes the "
-        "logits, and they are bit-equal afterwards.",
+        "logits, and they are bit-equal afterwards. Of a model with an encoder and a decoder both stacks' `ffn` were "
+        "proved, suppressed and restored; attribution is not compared there.",
         "- **refused**: one of the package's own errors, with its reason in the last column. Sites that were proved "
         "nevertheless can be used: `--site hidden`.",
         "- **crashed**: a promise that was not kept, or an error that is none of the package's own.",
         "- **not built**: transformers gave no model, for a missing library or for a configuration that was not found.",
-        "- **ffn, attention, hidden**: layers x neurons of each proved site. **runs by**: how attribution ran, "
-        "`replay-cached` and `replay` being the fast ways and `plain` the re-runs themselves, so that its deviation "
-        "is 0 by nature. **deviation**: the largest of a score, as a share of the largest score.",
+        "- **ffn, attention, hidden**: layers x neurons of each proved site, the decoder's first where there is an "
+        "encoder too. **runs by**: how attribution ran, `replay-cached` and `replay` being the fast ways and `plain` "
+        "the re-runs themselves, so that its deviation is 0 by nature. **deviation**: the largest of a score, as a share of the largest score.",
     ]
 
 

@@ -62,7 +62,7 @@ class Outcome:
     @property
     def cause(self) -> str:
         """The reason without what is particular to this model, for counting."""
-        text = re.sub(r"^(site '\w+', )?layer \d+ \([^)]*\): ", "", self.reason)
+        text = re.sub(r"^(site '[\w.]+', )?layer \d+ \([^)]*\): ", "", self.reason)
         return re.sub(r"\d+", "N", text.partition(" (")[0])
 
 
@@ -101,12 +101,13 @@ def try_model(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about
     names = (about.model_type, about.class_name, about.kind)
     model: Model | None = None
     try:
-        # Every model with blocks has the site `hidden`, so that what it lacks can be told from what it has.
-        model = load((module, tokenizer), site="hidden")
-        model.default_site = "ffn"
-        model.site()
-        ways, deviation = _compare(model)
-        _suppress_and_restore(model)
+        model = _open(module, tokenizer)
+        for name in _promised(model):
+            model.site(name)
+        # Attribution takes prompts of one sequence.
+        ways, deviation = ((), None) if model.encoder_blocks else _compare(model)
+        for name in _promised(model):
+            _suppress_and_restore(model, name)
     except _REFUSALS as error:
         return Outcome(
             *names, "refused", _widths(model), feed_forward=_has_neurons(model), reason=_line(error, about.class_name)
@@ -117,10 +118,28 @@ def try_model(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about
     return Outcome(*names, "passed", _widths(model), ways, deviation, True)
 
 
+def _open(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Model:
+    """The loaded model, whatever it has no neurons for: what it lacks is to be told from what it has."""
+    try:
+        # Every stack of blocks has the site `hidden`.
+        model = load((module, tokenizer), site="hidden")
+    except SiteError:
+        if not getattr(module.config, "is_encoder_decoder", False):
+            raise
+        model = load((module, tokenizer), site="encoder.hidden")
+    model.default_site = "ffn"
+    return model
+
+
+def _promised(model: Model) -> tuple[str, ...]:
+    """The sites that a model must have to pass."""
+    return ("ffn", "encoder.ffn") if model.encoder_blocks else ("ffn",)
+
+
 def _line(error: Exception, class_name: str = "") -> str:
     """An error in one short line, without the model's name, which the table has beside it."""
     text = " ".join(str(error).split()) or type(error).__name__
-    text = re.sub(rf"^{class_name}(: | has no site '\w+': | \(\S+\) is )", "", text) if class_name else text
+    text = re.sub(rf"^{class_name}(: | has no site '[\w.]+': | \(\S+\) is )", "", text) if class_name else text
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
 
 
@@ -129,7 +148,9 @@ def _widths(model: Model | None) -> dict[str, tuple[int, ...]]:
 
 
 def _has_neurons(model: Model | None) -> bool | None:
-    return None if model is None else any(block.ffn or block.experts or block.unaccounted for block in model.blocks)
+    if model is None:
+        return None
+    return any(block.ffn or block.experts or block.unaccounted for block in (*model.blocks, *model.encoder_blocks))
 
 
 def _compare(model: Model) -> tuple[tuple[str, ...], float]:
@@ -162,16 +183,16 @@ def _answer(model: Model, prompt: str) -> str:
     return str(model.tokenizer.convert_ids_to_tokens([int(logits.argmax())])[0])
 
 
-def _suppress_and_restore(model: Model) -> None:
-    """Suppress neurons of every layer in turn: the logits change, and are bit-equal afterwards."""
-    layout, ids = model.layout(), model.probe_ids
+def _suppress_and_restore(model: Model, site: str) -> None:
+    """Suppress neurons of every layer of a site in turn: the logits change, and are bit-equal afterwards."""
+    layout, given = model.layout(site), (model.probe_ids, model.probe_decoder_ids)
     with torch.no_grad():
-        before = model.logits(ids)
+        before = model.logits(*given)
         for layer, width in enumerate(layout.widths):
             neurons = layout.set(layout.at(layer, place) for place in range(0, width, 3))
             with suppress(model, neurons):
-                inside = model.logits(ids)
+                inside = model.logits(*given)
             if torch.equal(inside, before):
-                raise _WrongError(f"suppressing {len(neurons)} neurons of layer {layer} changes nothing")
-            if not torch.equal(model.logits(ids), before):
-                raise _WrongError(f"the output is not restored after suppressing neurons of layer {layer}")
+                raise _WrongError(f"suppressing {len(neurons)} neurons of {site}, layer {layer}, changes nothing")
+            if not torch.equal(model.logits(*given), before):
+                raise _WrongError(f"the output is not restored after suppressing neurons of {site}, layer {layer}")
