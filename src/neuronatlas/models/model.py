@@ -133,6 +133,14 @@ class Model:
         """As many rows for the decoder of a sequence-to-sequence model, of another length; None elsewhere."""
         return probe_decoder_ids(self.module, self.tokenizer) if self.kind == "seq2seq" else None
 
+    @property
+    def decoder_start(self) -> int | None:
+        """The token that the decoder of a sequence-to-sequence model starts with; None where the model does not say."""
+        # Some say it only to those that generate, some only in their configuration.
+        places = (self.module.generation_config, self.module.config)
+        found = (getattr(place, "decoder_start_token_id", None) for place in places)
+        return next((token for token in found if isinstance(token, int)), None)
+
     @contextmanager
     def intervening(self, site: str) -> Iterator[None]:
         """Mark that an intervention is active, so that attribution re-runs the whole model instead of replaying."""

@@ -236,8 +236,8 @@ def _sentinels(model: Model) -> list[int]:
 
 def _asked_of_encoder(model: Model, prompt: _Prompt) -> tuple[_Encoded, list[int]]:
     """The encoder's prompt with the answer's ids, and what the decoder has before the answer."""
-    tokenizer, start = model.tokenizer, model.module.config.decoder_start_token_id
-    if not isinstance(start, int):
+    tokenizer, start = model.tokenizer, model.decoder_start
+    if start is None:
         raise QueryError(f"{model.name} does not say with which token its decoder starts")
     if sentinels := _sentinels(model):
         text = f"{prompt.left}{_SENTINEL}{prompt.right}"

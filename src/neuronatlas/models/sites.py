@@ -2,8 +2,8 @@
 
 Three sites: `ffn` (the input of the feed-forward down-projection), `attention` (the input of the attention output
 projection) and `hidden` (the residual stream: layer 0 is the embeddings, layer i the output of block i). Of a model
-with an encoder and a decoder these are the decoder's, beside `cross_attention` (the input of the output projection of the
-attention to the encoder); the encoder's are `encoder.ffn`, `encoder.attention` and `encoder.hidden`.
+with an encoder and a decoder these are the decoder's, beside `cross_attention` (the input of the output projection of
+the attention to the encoder); the encoder's are `encoder.ffn`, `encoder.attention` and `encoder.hidden`.
 """
 
 from __future__ import annotations

@@ -120,15 +120,16 @@ def _definitions() -> list[str]:
         "- **passed**: the site `ffn` was found and proved on every layer; attribution scores of every neuron, at the "
         f"answer's place and at another position, by {STEPS} nodes, equal plain re-runs of the whole model to "
         f"{TOLERANCE:.0e} of the largest score (float32); suppressing a third of each layer's neurons changes the "
-        "logits, and they are bit-equal afterwards. Of a model with an encoder and a decoder both stacks' `ffn` were "
-        "proved, suppressed and restored; attribution is not compared there.",
+        "logits, and they are bit-equal afterwards. Of a model with an encoder and a decoder the `ffn` of both "
+        "stacks are held to all of this.",
         "- **refused**: one of the package's own errors, with its reason in the last column. Sites that were proved "
         "nevertheless can be used: `--site hidden`.",
         "- **crashed**: a promise that was not kept, or an error that is none of the package's own.",
         "- **not built**: transformers gave no model, for a missing library or for a configuration that was not found.",
         "- **ffn, attention, hidden**: layers x neurons of each proved site, the decoder's first where there is an "
         "encoder too. **runs by**: how attribution ran, `replay-cached` and `replay` being the fast ways and `plain` "
-        "the re-runs themselves, so that its deviation is 0 by nature. **deviation**: the largest of a score, as a share of the largest score.",
+        "the re-runs themselves, so that its deviation is 0 by nature. **deviation**: the largest of a score, "
+        "as a share of the largest score.",
     ]
 
 

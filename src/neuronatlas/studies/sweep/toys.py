@@ -142,6 +142,8 @@ def build(architecture: Architecture) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         module: PreTrainedModel = model_class(config).eval()
+        if getattr(config, "is_encoder_decoder", False) and module.generation_config is not None:
+            module.generation_config.decoder_start_token_id = _IDS["decoder_start_token_id"]
         for parameter in module.parameters():
             if parameter.ndim > 1 and parameter.is_floating_point() and parameter.std() < _FRESH:
                 # Freshly initialised weights hardly move the logits, and matrices of zeros not at all; these do.

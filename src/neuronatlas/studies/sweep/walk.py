@@ -21,7 +21,7 @@ from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import rule_nodes
 from neuronatlas.models import Model, ModelError, SiteError, load, suppress
 from neuronatlas.models.gradients import path_gradients
-from neuronatlas.models.queries import QueryError
+from neuronatlas.models.queries import QueryError, query
 from neuronatlas.models.ways import Plain, Prompts
 from neuronatlas.neurons import NeuronError
 from neuronatlas.studies.sweep.toys import Architecture, Kind, architectures, build, toy_tokenizer
@@ -104,8 +104,7 @@ def try_model(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about
         model = _open(module, tokenizer)
         for name in _promised(model):
             model.site(name)
-        # Attribution takes prompts of one sequence.
-        ways, deviation = ((), None) if model.encoder_blocks else _compare(model)
+        ways, deviation = _compare(model)
         for name in _promised(model):
             _suppress_and_restore(model, name)
     except _REFUSALS as error:
@@ -155,30 +154,40 @@ def _has_neurons(model: Model | None) -> bool | None:
 
 def _compare(model: Model) -> tuple[tuple[str, ...], float]:
     """The ways in which attribution runs at the answer's place and elsewhere, and its largest deviation."""
-    prompt = f"{_WORDS} [MASK] w66 w67" if model.kind == "masked" else f"{_WORDS} [MASK]"
-    found = []
-    for position in ("answer", 2):
-        scores = attribute(model, prompt, _answer(model, prompt), position=position, steps=STEPS)
-        prompts = Prompts.of(scores.query.steps, model.device)
-        right = path_gradients(model, prompts, *rule_nodes("gauss-legendre", STEPS), way=Plain)
-        plain = torch.cat([n * g for n, g in zip(right.neurons, right.gradients, strict=True)], dim=1)[0]
-        largest = plain.abs().max()
-        if position == "answer" and not bool(largest > 0):
-            raise _WrongError("no neuron has a score, so nothing is compared")
-        # Elsewhere nothing need reach the answer, and then nothing may be said to.
-        apart = (torch.as_tensor(scores.values) - plain).abs().max() / torch.where(largest > 0, largest, 1)
-        if not float(apart) <= TOLERANCE:
-            raise _WrongError(f"scores by {scores.way} differ from plain re-runs by {float(apart):.1e} of the largest")
-        found.append((scores.way, float(apart)))
+    prompt = f"{_WORDS} [MASK]" if model.kind == "causal" else f"{_WORDS} [MASK] w66 w67"
+    answer = _answer(model, prompt)
+    found = [_compare_at(model, prompt, answer, site, where) for site, where in _compared(model)]
     return tuple(way for way, _ in found), max(apart for _, apart in found)
+
+
+def _compared(model: Model) -> list[tuple[str, str | int]]:
+    """Sites and positions; a decoder of its own is asked at the answer's place alone."""
+    if model.encoder_blocks:
+        return [("ffn", "answer"), ("encoder.ffn", "answer"), ("encoder.ffn", 2)]
+    return [("ffn", "answer"), ("ffn", 2)]
+
+
+def _compare_at(model: Model, prompt: str, answer: str, site: str, position: str | int) -> tuple[str, float]:
+    scores = attribute(model, prompt, answer, position=position, steps=STEPS, site=site)
+    prompts = Prompts.of(scores.query.steps, model.device)
+    right = path_gradients(model, prompts, *rule_nodes("gauss-legendre", STEPS), site=site, way=Plain)
+    plain = torch.cat([n * g for n, g in zip(right.neurons, right.gradients, strict=True)], dim=1)[0]
+    largest = plain.abs().max()
+    if position == "answer" and not bool(largest > 0):
+        raise _WrongError(f"no neuron of {site} has a score, so nothing is compared")
+    # Elsewhere nothing need reach the answer, and then nothing may be said to.
+    apart = (torch.as_tensor(scores.values) - plain).abs().max() / torch.where(largest > 0, largest, 1)
+    if not float(apart) <= TOLERANCE:
+        raise _WrongError(f"scores by {scores.way} differ from plain re-runs by {float(apart):.1e} of the largest")
+    return scores.way, float(apart)
 
 
 def _answer(model: Model, prompt: str) -> str:
     """The word that the model prefers: a P near 0 has gradients too small to compare."""
-    ids = torch.tensor([model.tokenizer(prompt.replace(" [MASK]", "") if model.kind == "causal" else prompt).input_ids])
-    place = ids.shape[1] - 1 if model.kind == "causal" else int((ids[0] == model.tokenizer.mask_token_id).nonzero()[0])
+    left, _, right = prompt.partition("[MASK]")
+    asked = query(model, left, right, "w5")
     with torch.no_grad():
-        logits = model.logits(ids)[0, place, : len(model.tokenizer)]
+        logits = Prompts.of([asked.first], model.device).logits(model)[0, : len(model.tokenizer)]
     logits[model.tokenizer.all_special_ids] = -torch.inf
     return str(model.tokenizer.convert_ids_to_tokens([int(logits.argmax())])[0])
 
