@@ -18,7 +18,6 @@ from neuronatlas.knowledge.attribution import AttributionError
 from neuronatlas.models import Model, SiteError, capture, experts, load, scale, scale_rows, set_values, suppress
 from neuronatlas.models.sites import Site, prove
 from neuronatlas.neurons import NeuronSet
-from neuronatlas.studies.settings import SettingsError
 from neuronatlas.studies.sweep.toys import Architecture, build, toy_tokenizer
 
 # With gates in halves; with a shared expert that runs first and is gated; with one that runs last, above a first layer
@@ -272,13 +271,6 @@ def test_a_saved_probe_keeps_the_experts_of_its_columns(tmp_path: Path) -> None:
     probe.save(tmp_path / "probe.safetensors")
     again = na.ElasticNetProbe.load(tmp_path / "probe.safetensors")
     assert again.layout_ == model.layout()
-
-
-def test_an_atlas_whose_tables_have_no_place_for_experts_is_refused(tmp_path: Path) -> None:
-    fact = na.Fact("r", "w11", "w12", prompts=["w11 w52 [MASK]"])
-    with pytest.raises(SettingsError, match="has experts at site 'ffn', which the tables of an atlas have no column"):
-        na.build_atlas(loaded("mixtral"), [fact], tmp_path / "atlas")
-    assert not (tmp_path / "atlas").exists()
 
 
 def test_other_sites_of_a_mixture_of_experts_have_no_experts() -> None:

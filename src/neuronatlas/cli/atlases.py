@@ -26,6 +26,7 @@ from neuronatlas.cli.options import (
     Position,
     Relations,
     Revision,
+    RoutingName,
     RuleName,
     SiteName,
     Steps,
@@ -137,6 +138,7 @@ def locate(
     gains: Gains = "0,2",
     position: Position = "answer",
     site: SiteName = "ffn",
+    routing: RoutingName = "free",
     seed: Annotated[
         int, typer.Option(min=0, help="Of the random controls and the bootstrap.", rich_help_panel="Method")
     ] = _DEFAULTS.seed,
@@ -162,6 +164,7 @@ def locate(
         gains=as_gains(gains),
         position=as_position(position),
         site=site,
+        routing=routing,
         seed=seed,
     )
     require_facts(facts)

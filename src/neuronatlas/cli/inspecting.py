@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neuronatlas.addresses import address_of
 from neuronatlas.atlas import Atlas
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import choose_fact, open_facts, open_model, require_facts
@@ -22,6 +23,7 @@ from neuronatlas.cli.options import (
     Position,
     Relations,
     Revision,
+    RoutingName,
     RuleName,
     SiteName,
     Steps,
@@ -48,6 +50,7 @@ def attribute(
     rule: RuleName = DEFAULT_RULE,
     steps: Steps = None,
     site: SiteName = "ffn",
+    routing: RoutingName = "free",
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many neurons to print.")] = 20,
     revision: Revision = None,
     device: Device = "auto",
@@ -60,11 +63,20 @@ def attribute(
 
     Prints P(answer), the token that the model prefers, the neurons with their scores (in units of probability; of log P
     where the answer has several tokens) and the completeness gap: how far the scores of a layer are from adding up;
-    raise --steps where it is large.
+    raise --steps where it is large. In a mixture of experts P jumps where a scaled row goes to other experts: see the
+    gap of --routing frozen.
     """
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     scores = find_scores(
-        loaded, prompt, answer, position=as_position(position), subject=subject, rule=rule, steps=steps, site=site
+        loaded,
+        prompt,
+        answer,
+        position=as_position(position),
+        subject=subject,
+        rule=rule,
+        steps=steps,
+        site=site,
+        routing=routing,
     )
     if as_json:
         print_json(
@@ -87,7 +99,7 @@ def attribute(
 
 def _scores_document(scores: Attribution, top: int) -> dict[str, Any]:
     neurons = [
-        {"neuron": str(n), "layer": n.layer, "unit": n.unit, "score": scores[n], "activation": scores.activations[n]}
+        {"neuron": str(n), **address_of(scores.layout, n), "score": scores[n], "activation": scores.activations[n]}
         for n in scores.top(top)
     ]
     places = [step.position for step in scores.query.steps]

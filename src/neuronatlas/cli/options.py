@@ -10,6 +10,7 @@ import typer
 
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES
 from neuronatlas.models import SITES
+from neuronatlas.models.ways import Routing
 
 __all__ = [
     "AsJson",
@@ -24,6 +25,7 @@ __all__ = [
     "Position",
     "Relations",
     "Revision",
+    "RoutingName",
     "RuleName",
     "SiteName",
     "Steps",
@@ -92,6 +94,14 @@ Position = Annotated[
     str,
     typer.Option(
         help="Where neurons are looked at: answer, subject (its last token), or a token's index.", rich_help_panel=_RUN
+    ),
+]
+RoutingName = Annotated[
+    Routing,
+    typer.Option(
+        help="In a mixture of experts, whether scaled rows go to the experts that they choose, or to those of the "
+        "unchanged run.",
+        rich_help_panel=_RUN,
     ),
 ]
 Gains = Annotated[

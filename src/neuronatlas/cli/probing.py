@@ -10,6 +10,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from neuronatlas.addresses import address_series
 from neuronatlas.atlas import Atlas, write_report
 from neuronatlas.cli import show, show_salience
 from neuronatlas.cli.corpora import (
@@ -264,8 +265,7 @@ def _ranking(found: Ranking) -> pl.DataFrame:
         {
             "rank": range(len(neurons)),
             "neuron": list(map(str, neurons)),
-            "layer": [neuron.layer for neuron in neurons],
-            "unit": [neuron.unit for neuron in neurons],
+            **address_series(found.layout, neurons),
             "score": found.scores,
         }
     )

@@ -28,6 +28,7 @@ __all__ = [
     "PromptWarning",
     "attribute",
     "attribute_queries",
+    "check_routing",
     "fact_queries",
     "suiting_queries",
 ]
@@ -180,12 +181,7 @@ def attribute_queries(
 
     All of the given queries' results are held until the last is done: give them in parts.
     """
-    if routing not in ("free", "frozen"):
-        raise AttributionError(f"no routing {routing!r}: free or frozen expected")
-    if routing == "frozen" and any(block.unaccounted for block in model.blocks):
-        raise AttributionError(
-            f"{model.name} has weights that may be experts out of reach: its routing cannot be frozen"
-        )
+    check_routing(model, routing)
     nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
     where = site or model.default_site
     singles = [replace(asked, steps=(step,)) for asked in queries for step in asked.steps]
@@ -198,6 +194,16 @@ def attribute_queries(
         found |= zip(batch, _attributions(model, chosen, path, activation=rule == "activation", site=site), strict=True)
     tokens = iter([found[index] for index in range(len(singles))])
     return iter([_whole(asked, list(islice(tokens, len(asked.steps)))) for asked in queries])
+
+
+def check_routing(model: Model, routing: Routing) -> None:
+    """Raise AttributionError when there is no such routing, or the model's cannot be frozen."""
+    if routing not in ("free", "frozen"):
+        raise AttributionError(f"no routing {routing!r}: free or frozen expected")
+    if routing == "frozen" and any(block.unaccounted for block in model.blocks):
+        raise AttributionError(
+            f"{model.name} has weights that may be experts out of reach: its routing cannot be frozen"
+        )
 
 
 _READOUTS: dict[Unit, Readout] = {"P": probability, "log P": log_probability}

@@ -14,6 +14,7 @@ from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.knowledge.refinement import FIRST_SHARE, Shared, coarse_set, count_prompts, refine, tune_share
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import place_tokens
+from neuronatlas.models.ways import Routing
 from neuronatlas.neurons import NeuronScores, NeuronSet
 
 __all__ = ["KnowledgeNeurons", "locate"]
@@ -47,6 +48,7 @@ def locate(
     position: str | int = ...,
     site: str | None = ...,
     budget: int = ...,
+    routing: Routing = ...,
 ) -> KnowledgeNeurons: ...
 @overload
 def locate(
@@ -60,6 +62,7 @@ def locate(
     position: str | int = ...,
     site: str | None = ...,
     budget: int = ...,
+    routing: Routing = ...,
 ) -> list[KnowledgeNeurons]: ...
 def locate(
     model: Model,
@@ -72,6 +75,7 @@ def locate(
     position: str | int = "answer",
     site: str | None = None,
     budget: int = DEFAULT_BUDGET,
+    routing: Routing = "free",
 ) -> KnowledgeNeurons | list[KnowledgeNeurons]:
     """Find the neurons that express a fact (Dai et al. 2022, section 3): one set for a fact, a list for many.
 
@@ -96,7 +100,10 @@ def locate(
     found: list[tuple[Shared, list[Attribution], list[Shared]]] = []
     for fact in many:
         queries = list(fact_queries(model, fact, position=position, site=site).values())
-        scores = list(attribute_queries(model, queries, rule=rule, steps=steps, site=site, budget=budget))
+        found_scores = attribute_queries(
+            model, queries, rule=rule, steps=steps, site=site, budget=budget, routing=routing
+        )
+        scores = list(found_scores)
 
         def counted(given: Sequence[NeuronScores]) -> Shared:
             return count_prompts([coarse_set(one, rule=rule, threshold=threshold) for one in given])

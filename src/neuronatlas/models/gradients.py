@@ -55,7 +55,7 @@ def path_gradients(
     With `routing="frozen"` a mixture of experts sends every row where it sends the unchanged prompt.
     """
     with _no_weight_gradients(model):
-        if routing == "frozen" and any(block.experts is not None for block in model.blocks):
+        if routing == "frozen" and model.has_experts:
             running: Way = Plain(model, prompts, site, routing)
         else:
             running = choose_way(model, prompts, site) if way is None else _start(way, model, prompts, site)

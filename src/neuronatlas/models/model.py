@@ -54,6 +54,11 @@ class Model:
     encoder_blocks: tuple[Block, ...] = ()
 
     @property
+    def has_experts(self) -> bool:
+        """Whether there are layers of experts whose neurons, and routing, are within reach."""
+        return any(block.experts is not None for block in self.blocks)
+
+    @property
     def device(self) -> torch.device:
         """Device of the input embeddings."""
         return next(self.module.parameters()).device

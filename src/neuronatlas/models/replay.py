@@ -45,7 +45,7 @@ class Replay(Way):
         super().__init__(model, prompts)
         if prompts.decoder_ids is not None:
             raise WayError("a decoder's blocks are given the encoder's states, which differ between prompts")
-        if any(b.experts is not None for b in model.blocks):
+        if model.has_experts:
             raise WayError("the feed-forward neurons of a mixture of experts have no single down-projection")
         if any(b.ffn is None or b.attention_module is None for b in model.blocks):
             raise WayError("a block has no separate attention module")

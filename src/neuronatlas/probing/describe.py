@@ -22,6 +22,7 @@ from jaxtyping import Float32, Float64, Int
 from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
+from neuronatlas.addresses import address_series
 from neuronatlas.neurons import Neuron, NeuronSet
 from neuronatlas.probing.activations import Activations, ActivationsError
 from neuronatlas.probing.corpora import Corpus
@@ -42,12 +43,12 @@ ByGroup = Float64[np.ndarray, "neuron group"]
 class Description:
     """What drives some neurons, as tables with a row for each neuron, or several.
 
-    `profiles`: neuron, layer, unit, n_rows, mean, std, best_class and best_auc (the class that the neuron's value alone
-    tells best from all others, and the area under the ROC curve: 1 is always higher, 0 always lower, 0.5 chance), and
-    the share of its variance that the label and the word type explain: eta_label, eta_word (eta squared: between-group
-    over total sum of squares), and adjusted_eta_label, adjusted_eta_word, which take off what as many random groups
-    would explain (epsilon squared, Kelley 1935): a word that occurs once explains itself wholly, so that eta_word alone
-    is high for any neuron. NaN for a constant neuron.
+    `profiles`: neuron, layer, expert (of a model with experts), unit, n_rows, mean, std, best_class and best_auc (the
+    class that the neuron's value alone tells best from all others, and the area under the ROC curve: 1 is always
+    higher, 0 always lower, 0.5 chance), and the share of its variance that the label and the word type explain:
+    eta_label, eta_word (eta squared: between-group over total sum of squares), and adjusted_eta_label,
+    adjusted_eta_word, which take off what as many random groups would explain (epsilon squared, Kelley 1935): a word
+    that occurs once explains itself wholly, so that eta_word alone is high for any neuron. NaN for a constant neuron.
 
     `classes`: neuron, class, n, mean, std, difference (mean in the class less mean of all other labelled rows, in
     standard deviations of the neuron over labelled rows), auc.
@@ -281,8 +282,7 @@ def _profiles(block: _Block, groups: _Groups, by_class: _Moments, by_type: _Mome
     return pl.DataFrame(
         {
             "neuron": block.names,
-            "layer": [neuron.layer for neuron in block.neurons],
-            "unit": [neuron.unit for neuron in block.neurons],
+            **address_series(block.neurons.layout, block.neurons),
             "n_rows": [block.values.shape[1]] * n_neurons,
             "mean": block.mean,
             "std": block.std,

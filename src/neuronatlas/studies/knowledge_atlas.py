@@ -9,6 +9,7 @@ import polars as pl
 from tqdm.auto import tqdm
 
 from neuronatlas.atlas import Atlas
+from neuronatlas.knowledge.attribution import check_routing
 from neuronatlas.knowledge.facts import Fact, FactError, check_facts
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
@@ -16,7 +17,7 @@ from neuronatlas.models.queries import place_tokens
 from neuronatlas.studies import summaries
 from neuronatlas.studies.locating import AskedFact, ask, located_part
 from neuronatlas.studies.refining import Located, refine_all
-from neuronatlas.studies.settings import LocateSettings, described, require_no_experts
+from neuronatlas.studies.settings import LocateSettings, described
 from neuronatlas.studies.testing import partners_of, tested_part
 
 __all__ = ["build_atlas"]
@@ -35,12 +36,14 @@ def build_atlas(
 
     Interrupted at any moment, the same call takes up where it was and ends in the same bytes. Tables: facts, prompts,
     skipped, coarse, neurons, effects, summary, relations, layers, sharing. Prompts that do not suit the model (text
-    after the place in a causal model, an answer of several tokens) are kept in `skipped` with the reason.
+    after the place in a causal model, an answer of several tokens) are kept in `skipped` with the reason. The tables
+    `coarse` and `neurons` of a mixture of experts have a column `expert`.
 
-    Errors: FactError when no prompt suits the model or a fact stands twice; AtlasError for the folder.
+    Errors: FactError when no prompt suits the model or a fact stands twice; AttributionError where routing cannot be
+    frozen; AtlasError for the folder.
     """
     settings = settings or LocateSettings(site=model.default_site)
-    require_no_experts(model, settings.site)
+    check_routing(model, settings.routing)
     check_facts(facts, place_tokens(model))
     asked = [ask(model, index, fact, settings.position, settings.site) for index, fact in enumerate(facts)]
     if not any(fact.queries for fact in asked):
@@ -52,7 +55,7 @@ def build_atlas(
     with Atlas.create_or_resume(
         folder,
         model=about,
-        settings=described(settings, facts, kinks=has_kinks(model)),
+        settings=described(settings, facts, kinks=has_kinks(model), routed=model.has_experts),
         command=command,
         seed=settings.seed,
     ) as atlas:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from neuronatlas.addresses import address_of, address_schema
 from neuronatlas.knowledge.attribution import Attribution, attribute_queries, suiting_queries
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.refinement import coarse_set
@@ -33,9 +34,6 @@ COARSE = {
     "fact": pl.Int64,
     "prompt": pl.Int64,
     "rule": pl.String,
-    "layer": pl.Int64,
-    "unit": pl.Int64,
-    "score": pl.Float64,
 }
 SKIPPED = {
     "fact": pl.Int64,
@@ -78,8 +76,10 @@ def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSetti
         steps=settings.steps,
         site=settings.site,
         budget=settings.attribution_budget,
+        routing=settings.routing,
     )
     found = list(zip(places, scores, strict=True))
+    coarse = {**COARSE, **address_schema(model.layout(settings.site)), "score": pl.Float64}
     skipped = [
         (asked.index, asked.fact.relation, asked.fact.subject, asked.fact.answer, number, reason)
         for asked in facts
@@ -87,7 +87,7 @@ def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSetti
     ]
     return {
         "prompts": _frame([_prompt_row(place, score) for place, score in found], PROMPTS),
-        "coarse": _frame([row for place, score in found for row in _coarse_rows(place, score, settings)], COARSE),
+        "coarse": _frame([row for place, score in found for row in _coarse_rows(place, score, settings)], coarse),
         "skipped": _frame(skipped, SKIPPED),
     }
 
@@ -106,4 +106,4 @@ def _coarse_rows(place: tuple[int, int], score: Attribution, settings: LocateSet
     for rule in settings.rules:
         values = score.activations if rule == "activation" else score
         for neuron in coarse_set(values, rule=rule, threshold=settings.threshold_of(rule)):
-            yield (*place, rule, neuron.layer, neuron.unit, values[neuron])
+            yield (*place, rule, *address_of(values.layout, neuron).values(), values[neuron])

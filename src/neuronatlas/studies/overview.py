@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import polars as pl
 import torch
 
+from neuronatlas.addresses import address_columns, neurons_in
 from neuronatlas.atlas import Atlas, AtlasError
 from neuronatlas.knowledge.attribution import fact_queries
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.models.hooks import scale
 from neuronatlas.models.model import Model
 from neuronatlas.models.ways import Prompts
-from neuronatlas.neurons import Neuron, NeuronSet
+from neuronatlas.neurons import NeuronSet
 from neuronatlas.studies.settings import facts_digest
 
 __all__ = ["Effect", "Example", "Overview", "atlas_neurons", "find_row", "overview_of", "worked_example"]
@@ -105,7 +106,7 @@ def overview_of(atlas: Atlas) -> Overview:
         known=_mean(prompts["is_top1"]),
         p_mean=_mean(prompts["p"]),
         neurons_per_fact=_mean(facts["n_neurons"]),
-        n_neurons=neurons.select("layer", "unit").n_unique(),
+        n_neurons=neurons.select(address_columns(neurons)).n_unique(),
         n_without=int((facts["n_neurons"] == 0).sum()),
         layers=tuple(layers["n"]),
         effects=tuple(Effect(**row) for row in overall.iter_rows(named=True)),
@@ -141,7 +142,7 @@ def atlas_neurons(atlas: Atlas, model: Model, row: int) -> NeuronSet:
     settings = atlas.meta["settings"]
     layout = replace(model.layout(settings["site"]), digest=str(atlas.meta["model"]["digest"]))
     found = _of_rule(atlas, settings["rule"]).filter(pl.col("fact") == row)
-    return NeuronSet(layout, tuple(Neuron(*address) for address in found.select("layer", "unit").iter_rows()))
+    return NeuronSet(layout, tuple(neurons_in(found)))
 
 
 def worked_example(model: Model, atlas: Atlas, facts: Sequence[Fact], *, n_tokens: int = 5) -> Example | None:

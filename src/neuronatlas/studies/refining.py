@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from neuronatlas.addresses import address_columns, address_of, address_schema, neurons_in
 from neuronatlas.knowledge.refinement import Shared, Tuned, refine, tune_share
 from neuronatlas.neurons import Layout, Neuron, NeuronSet
 from neuronatlas.studies.locating import AskedFact
@@ -23,11 +24,8 @@ NEURONS = {
     "relation": pl.String,
     "rule": pl.String,
     "fold": pl.String,
-    "layer": pl.Int64,
-    "unit": pl.Int64,
-    "share": pl.Float64,
-    "score": pl.Float64,
 }
+_VALUES = {"share": pl.Float64, "score": pl.Float64}
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,12 @@ def refine_all(coarse: pl.DataFrame, asked: Sequence[AskedFact], layout: Layout,
                     sets[index, rule, fold] = NeuronSet(layout, refined.neurons)
                     score = tallies[fold].get(index, {})
                     rows += [
-                        (index, relation, rule, fold, n.layer, n.unit, share, score[n][1])
+                        (index, relation, rule, fold, *address_of(layout, n).values(), share, score[n][1])
                         for n, share in zip(refined.neurons, refined.shares, strict=True)
                     ]
-    table = pl.DataFrame(rows, schema=NEURONS, orient="row").sort("fact", "rule", "fold", "layer", "unit")
+    address = address_schema(layout)
+    table = pl.DataFrame(rows, schema={**NEURONS, **address, **_VALUES}, orient="row")
+    table = table.sort("fact", "rule", "fold", *address)
     return Located(sets, table, tuned)
 
 
@@ -77,15 +77,17 @@ def _tally(coarse: pl.DataFrame) -> Tally:
     for fold in FOLDS:
         part = coarse if fold == "all" else coarse.filter(pl.col("fold") == fold)
         facts = tally.setdefault(fold, {})
-        for fact, layer, unit, count, score in _counted(part):
-            facts.setdefault(fact, {})[Neuron(layer, unit)] = (count, score)
+        counted = _counted(part)
+        values = counted.select("fact", "count", "score").iter_rows()
+        for neuron, (fact, count, score) in zip(neurons_in(counted), values, strict=True):
+            facts.setdefault(fact, {})[neuron] = (count, score)
     return tally
 
 
-def _counted(coarse: pl.DataFrame) -> Iterator[tuple[int, int, int, int, float]]:
-    groups = coarse.group_by("fact", "layer", "unit", maintain_order=True)
-    counted = groups.agg(pl.len().alias("count"), pl.col("score").mean())
-    yield from counted.sort("fact", "layer", "unit").iter_rows()
+def _counted(coarse: pl.DataFrame) -> pl.DataFrame:
+    place = ["fact", *address_columns(coarse)]
+    counted = coarse.group_by(place, maintain_order=True).agg(pl.len().alias("count"), pl.col("score").mean())
+    return counted.sort(place)
 
 
 def _shared(tallies: Tally, fact: AskedFact) -> dict[str, Shared]:

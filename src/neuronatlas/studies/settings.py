@@ -10,22 +10,13 @@ from typing import Any, Literal
 
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, usual_steps
-from neuronatlas.models import Model
+from neuronatlas.models.ways import Routing
 
-__all__ = ["LocateSettings", "SettingsError", "described", "facts_digest", "require_no_experts"]
+__all__ = ["LocateSettings", "SettingsError", "described", "facts_digest"]
 
 
 class SettingsError(ValueError):
     """Settings that make no sense."""
-
-
-def require_no_experts(model: Model, site: str) -> None:
-    """Refuse neurons of experts: the tables of an atlas address neurons by layer and unit alone."""
-    if model.layout(site).experts:
-        raise SettingsError(
-            f"{model.name} has experts at site {site!r}, which the tables of an atlas have no column for yet: take "
-            "another site, or work on prompts one by one"
-        )
 
 
 @dataclass(frozen=True)
@@ -35,7 +26,8 @@ class LocateSettings:
     `share` is the share of prompts that must agree, or "tuned" for the search of Dai et al. (2022), relation by
     relation.
     `gains` are the factors of the interventions: 0 suppresses, 2 doubles. `facts_per_part` facts are worked on and kept
-    together, so an interruption loses at most that many. `attribution_budget` and `effects_budget` bound the token
+    together, so an interruption loses at most that many. `routing` is that of a mixture of experts during attribution,
+    free or frozen; interventions always leave it free. `attribution_budget` and `effects_budget` bound the token
     positions computed at once; they belong to the settings because sums in another order differ in the last bits.
     """
 
@@ -47,6 +39,7 @@ class LocateSettings:
     gains: tuple[float, ...] = (0.0, 2.0)
     position: str | int = "answer"
     site: str = "ffn"
+    routing: Routing = "free"
     seed: int = 0
     facts_per_part: int = 16
     attribution_budget: int = 2048
@@ -59,6 +52,8 @@ class LocateSettings:
         for name in ("threshold", "activation_threshold"):
             if not 0 < getattr(self, name) <= 1:
                 raise SettingsError(f"{name} {getattr(self, name)}: expected a number above 0 and up to 1")
+        if self.routing not in ("free", "frozen"):
+            raise SettingsError(f"routing {self.routing!r}: expected free or frozen")
         if not self.gains or len(set(self.gains)) != len(self.gains):
             raise SettingsError(f"gains {self.gains}: expected one or more different numbers")
 
@@ -72,10 +67,15 @@ class LocateSettings:
         return self.activation_threshold if rule == "activation" else self.threshold
 
 
-def described(settings: LocateSettings, facts: Sequence[Fact], *, kinks: bool) -> dict[str, Any]:
-    """The settings as plain JSON, with the steps that the model's neurons get spelled out and a digest of the facts."""
+def described(settings: LocateSettings, facts: Sequence[Fact], *, kinks: bool, routed: bool) -> dict[str, Any]:
+    """The settings as plain JSON, with the steps that the model's neurons get spelled out and a digest of the facts.
+
+    Of a model that is not `routed` to experts, routing is no setting.
+    """
     steps = usual_steps(settings.rule, settings.steps, kinks=kinks)
     found = asdict(settings) | {"steps": steps, "gains": list(settings.gains)}
+    if not routed:
+        del found["routing"]
     return found | {"n_facts": len(facts), "facts_digest": facts_digest(facts)}
 
 

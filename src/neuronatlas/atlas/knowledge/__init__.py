@@ -12,15 +12,16 @@ from neuronatlas.atlas.page import Kind, Page, Tables
 __all__ = ["KIND"]
 
 
-def _page(tables: Tables, _settings: Mapping[str, Any]) -> Page:
+def _page(tables: Tables, settings: Mapping[str, Any]) -> Page:
+    routing = settings.get("routing")  # which only a mixture of experts has
     return Page(
         subject="Knowledge neurons",
         headline=findings.headline(tables["summary"]),
         tiles=tuple(tiles(tables)),
-        caveats=tuple(caveats(tables)),
+        caveats=tuple(caveats(tables, routing)),
         sections=tuple(sections(tables)),
         definitions="definitions/knowledge.html.jinja",
-        exactness=findings.integration_sentence(tables["prompts"]),
+        exactness=findings.integration_sentence(tables["prompts"], routing),
     )
 
 

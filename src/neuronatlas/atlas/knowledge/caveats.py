@@ -1,6 +1,7 @@
 """What in the numbers of an atlas of knowledge neurons asks for care, in words."""
 
 from collections.abc import Callable
+from functools import partial
 
 import polars as pl
 
@@ -16,15 +17,18 @@ SATURATED = 0.9  # of probability
 FEW_FACTS = 10
 
 
-def caveats(tables: Tables) -> list[str]:
-    """What in these very numbers asks for care, one entry each; nothing where nothing does."""
+def caveats(tables: Tables, routing: str | None = None) -> list[str]:
+    """What in these very numbers asks for care, one entry each; nothing where nothing does.
+
+    `routing` is that of a mixture of experts during attribution.
+    """
     checks: list[Callable[[Tables], str]] = [
         _skipped,
         _not_beyond_random,
         _untuned,
         _saturated,
         _unknown,
-        _large_gaps,
+        partial(_large_gaps, routing=routing),
         _weak,
         _few_neurons,
         _few_facts,
@@ -80,13 +84,16 @@ def _unknown(tables: Tables) -> str:
     return f"The model does not know {what}; they count in every mean all the same."
 
 
-def _large_gaps(tables: Tables) -> str:
+def _large_gaps(tables: Tables, routing: str | None) -> str:
     prompts = tables["prompts"]
     large = prompts.filter(pl.col("gap").abs() > LARGE_GAP).height
     if large == 0 or large < MANY_GAPS * prompts.height:
         return ""
     where = f"{large:,} of {count(prompts.height, 'prompt')} ({percent(large / prompts.height, 1)})"
-    return f"On {where} the scores miss the change of P that they add up to by over {LARGE_GAP:g}: take more nodes."
+    missed = f"On {where} the scores miss the change of P that they add up to by over {LARGE_GAP:g}"
+    if routing == "free":
+        return f"{missed}: P jumps where the routing changes, which more nodes do not mend; compare frozen routing."
+    return f"{missed}: take more nodes."
 
 
 def _weak(tables: Tables) -> str:

@@ -4,7 +4,8 @@ from statistics import median
 
 import polars as pl
 
-from neuronatlas.atlas.knowledge.plots import main_rule, mean_shared, overall
+from neuronatlas.addresses import address_columns, address_names
+from neuronatlas.atlas.knowledge.plots import main_rule, mean_shared, overall, routed
 from neuronatlas.atlas.page import Headline, Tables
 from neuronatlas.atlas.wording import Effect, count, number, percent, sentence
 
@@ -14,6 +15,7 @@ __all__ = [
     "doing",
     "effect",
     "ends",
+    "experts_sentence",
     "facts_sentence",
     "headline",
     "integration_sentence",
@@ -159,10 +161,12 @@ def top_neuron_sentence(tables: Tables) -> str:
     neurons = tables["neurons"].filter(pl.col("rule") == main_rule(tables["neurons"]), pl.col("fold") == "all")
     if neurons.is_empty():
         return "No knowledge neurons were found."
-    facts = neurons.group_by("layer", "unit").agg(pl.len())
-    layer, unit, most = facts.sort("len", "layer", "unit", descending=[True, False, False]).row(0)
+    address = address_columns(neurons)
+    facts = neurons.group_by(address).agg(pl.len())
+    first = facts.sort("len", *address, descending=[True, *[False] * len(address)]).head(1)
+    name, most = first.select(address_names(first), "len").row(0)
     once = percent(facts.filter(len=1).height / facts.height)
-    text = f"L{layer}.U{unit} belongs to the most facts, {most:,}. All facts together have"
+    text = f"{name} belongs to the most facts, {most:,}. All facts together have"
     return f"{text} {count(facts.height, 'different neuron')}; {once} belong to one fact only."
 
 
@@ -173,8 +177,26 @@ def facts_sentence(facts: pl.DataFrame) -> str:
     return f"{what}: its first choice is the answer on at least half of the prompts."
 
 
-def integration_sentence(prompts: pl.DataFrame) -> str:
-    """How exact the integration was, by its own account."""
+def experts_sentence(neurons: pl.DataFrame) -> str:
+    """Which experts of a mixture hold the knowledge neurons.
+
+    >>> table = {"rule": ["gauss-legendre"] * 4, "fold": ["all"] * 4, "layer": [0, 1, 1, 1], "expert": [None, 2, 2, 5]}
+    >>> experts_sentence(pl.DataFrame(table))
+    '3 of the 4 are neurons of experts, of 2 different experts; L1.E2 holds the most, 2.'
+    """
+    own = neurons.filter(pl.col("rule") == main_rule(neurons), fold="all")
+    experts = routed(neurons).group_by("layer", "expert").agg(pl.len())
+    if experts.is_empty():
+        return "None of them is a neuron of an expert."
+    layer, expert, most = experts.sort("len", "layer", "expert", descending=[True, False, False]).row(0)
+    total = experts["len"].sum()
+    those = f"All {total:,}" if total == own.height else f"{total:,} of the {own.height:,}"
+    of = count(experts.height, "different expert")
+    return f"{those} are neurons of experts, of {of}; L{layer}.E{expert} holds the most, {most:,}."
+
+
+def integration_sentence(prompts: pl.DataFrame, routing: str | None = None) -> str:
+    """How exact the integration was, by its own account, and how a mixture of experts was routed during it."""
     gaps = sorted(abs(gap) for gap in prompts["gap"].drop_nulls().drop_nans())
     if not gaps:
         return "No completeness gap was recorded."
@@ -182,4 +204,9 @@ def integration_sentence(prompts: pl.DataFrame) -> str:
     way = f"{plain:,} of {count(prompts.height, 'prompt')} took plain re-runs" if plain else "every prompt was replayed"
     high = gaps[int(0.95 * (len(gaps) - 1))]
     spread = f"median {median(gaps):.2g}, 95th percentile {high:.2g}, largest {gaps[-1]:.2g}"
-    return f"Completeness gap of the scores, in units of probability: {spread}; {way}."
+    told = {
+        None: "",
+        "free": " Routing to experts was free: P may jump where scaling neurons sends a position to other experts.",
+        "frozen": " Routing to experts was frozen to that of the unchanged run; the interventions left it free.",
+    }
+    return f"Completeness gap of the scores, in units of probability: {spread}; {way}.{told[routing]}"

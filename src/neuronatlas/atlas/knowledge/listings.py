@@ -4,6 +4,7 @@ from collections import Counter
 
 import polars as pl
 
+from neuronatlas.addresses import address_columns, address_names
 from neuronatlas.atlas.knowledge.findings import KNOWN, effect, ends
 from neuronatlas.atlas.knowledge.looks import gain_label, gain_name
 from neuronatlas.atlas.knowledge.plots import main_rule
@@ -24,7 +25,8 @@ def top_neurons(neurons: pl.DataFrame, facts: pl.DataFrame, most: int = 20) -> p
     own = neurons.filter(pl.col("rule") == main_rule(neurons), pl.col("fold") == "all")
     own = own.join(facts.select("fact", "subject", "answer"), on="fact", maintain_order="left").sort("fact")
     with_subject = pl.format("{}\N{NO-BREAK SPACE}→ {}", "subject", "answer")
-    grouped = own.group_by("layer", "unit").agg(
+    address = address_columns(own)
+    grouped = own.group_by(address).agg(
         n_facts=pl.len(),
         n_relations=pl.col("relation").n_unique(),
         relations=pl.col("relation"),
@@ -32,9 +34,9 @@ def top_neurons(neurons: pl.DataFrame, facts: pl.DataFrame, most: int = 20) -> p
         score=pl.mean("score"),
         examples=pl.coalesce(with_subject, "answer").unique(maintain_order=True).head(_MOST_EXAMPLES),
     )
-    ordered = grouped.sort("n_facts", "layer", "unit", descending=[True, False, False]).head(most)
+    ordered = grouped.sort("n_facts", *address, descending=[True, *[False] * len(address)]).head(most)
     return ordered.select(
-        pl.format("L{}.U{}", "layer", "unit").alias("neuron"),
+        address_names(ordered),
         "n_facts",
         "n_relations",
         pl.col("relations").map_elements(_counted, return_dtype=pl.String),
@@ -103,8 +105,9 @@ def _changes(effects: pl.DataFrame, gains: list[float]) -> dict[tuple[int, float
 
 def _addresses(neurons: pl.DataFrame) -> dict[int, str]:
     own = neurons.filter(pl.col("rule") == main_rule(neurons), pl.col("fold") == "all")
-    own = own.sort("fact", "score", "layer", "unit", descending=[False, True, False, False])
-    named = own.group_by("fact").agg(pl.format("L{}.U{}", "layer", "unit").alias("names"))
+    address = address_columns(own)
+    own = own.sort("fact", "score", *address, descending=[False, True, *[False] * len(address)])
+    named = own.group_by("fact").agg(address_names(own))
     return {fact: _first(names) for fact, names in named.iter_rows()}
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "Measure",
     "effects_by_relation",
     "effects_overview",
+    "expert_heatmap",
     "gain_curve",
     "layer_heatmap",
     "layer_histogram",
@@ -28,6 +29,7 @@ __all__ = [
     "mean_shared",
     "neurons_per_fact",
     "overall",
+    "routed",
     "sharing_bars",
     "sharing_heatmap",
 ]
@@ -79,6 +81,21 @@ def layer_heatmap(layers: pl.DataFrame) -> Any:
     figure = charts.heatmap(names, cells, hover)
     charts.colour_title(figure, "% of the relation")
     charts.layer_axis(figure, len(levels))
+    return figure
+
+
+def expert_heatmap(neurons: pl.DataFrame) -> Any:
+    """Heat map: how many of the facts' neurons each expert of each layer holds, from the first layer with any on."""
+    own = routed(neurons)
+    counts = {(layer, expert): n for layer, expert, n in own.group_by("layer", "expert").agg(pl.len()).iter_rows()}
+    levels = range(min(own["layer"]), max(own["layer"]) + 1)
+    cells = [[counts.get((layer, expert), 0) for expert in range(max(own["expert"]) + 1)] for layer in levels]
+    hover = [
+        [f"L{layer}.E{expert}: {n:,}" for expert, n in enumerate(row)] for layer, row in zip(levels, cells, strict=True)
+    ]
+    figure = charts.heatmap([f"layer {layer}" for layer in levels], cells, hover)
+    charts.colour_title(figure, "neurons")
+    figure.update_xaxes(title_text="Expert", dtick=1 if len(cells[0]) <= _MOST_CELL_LABELS else None)
     return figure
 
 
@@ -211,6 +228,13 @@ def main_rule(frame: pl.DataFrame) -> str:
     """
     rules = sorted(frame["rule"].unique(), key=lambda rule: (rule == "activation", rule))
     return rules[0] if rules else "none"
+
+
+def routed(neurons: pl.DataFrame) -> pl.DataFrame:
+    """The facts' neurons that are neurons of experts; none of a model without any."""
+    if "expert" not in neurons.columns:
+        return neurons.clear()
+    return neurons.filter(pl.col("rule") == main_rule(neurons), fold="all").drop_nulls("expert")
 
 
 def mean_shared(pairs: pl.DataFrame) -> tuple[int, float]:

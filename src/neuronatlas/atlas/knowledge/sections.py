@@ -16,6 +16,8 @@ _MOST_FACTS = 500
 def sections(tables: Tables) -> Iterator[Section]:
     """Every section that the tables have something for."""
     yield _layers(tables)
+    if plots.routed(tables["neurons"]).height:
+        yield _experts(tables)
     yield _neurons_per_fact(tables)
     yield _sharing(tables)
     if tables["summary"].height:
@@ -34,6 +36,15 @@ def _layers(tables: Tables) -> Section:
         shown.append(Plot("layers-by-relation", plots.layer_heatmap(layers), by_relation))
     title = "Where the knowledge neurons lie"
     return Section("layers", "Layers", title, findings.layers_sentence(layers), level(shown))
+
+
+def _experts(tables: Tables) -> Section:
+    neurons = tables["neurons"]
+    caption = "Neurons of facts in each expert. A neuron counts once for each fact that it belongs to."
+    shown = Plot("experts", plots.expert_heatmap(neurons), caption)
+    note = "Where there is a shared expert, it is the last one of its layer."
+    finding = findings.experts_sentence(neurons)
+    return Section("experts", "Experts", "Which experts hold them", finding, (shown,), note=note)
 
 
 def _neurons_per_fact(tables: Tables) -> Section:

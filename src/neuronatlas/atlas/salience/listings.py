@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from neuronatlas.addresses import address_columns, neurons_in
 from neuronatlas.atlas.charts import shortened
 from neuronatlas.atlas.page import Example, Listing, Tables
 from neuronatlas.atlas.salience.names import MEASURES, measure_name, short_name
@@ -20,6 +21,7 @@ from neuronatlas.atlas.salience.reading import (
     score,
 )
 from neuronatlas.atlas.wording import Score, number, percent
+from neuronatlas.neurons import Neuron
 
 __all__ = [
     "class_effect_listing",
@@ -115,9 +117,10 @@ def _addresses(tables: Tables, label: str) -> str:
     """The first neurons of the minimal set by their rank, or by address where there is no ranking."""
     own = tables["sets"].filter(pl.col("label") == label, pl.col("set") == 0)
     ranked = tables["rankings"].filter(pl.col("label") == label)
-    ranked = ranked.filter(pl.col("method") == main_method(ranked)).select("layer", "unit", "rank")
-    ordered = own.join(ranked, on=["layer", "unit"], how="left").sort("rank", "layer", "unit", nulls_last=True)
-    names = [f"L{layer}.U{unit}" for layer, unit in ordered.select("layer", "unit").iter_rows()]
+    address = address_columns(own)
+    ranked = ranked.filter(pl.col("method") == main_method(ranked)).select(*address, "rank")
+    ordered = own.join(ranked, on=address, how="left", nulls_equal=True).sort("rank", *address, nulls_last=True)
+    names = list(map(str, neurons_in(ordered)))
     rest = len(names) - _MOST_ADDRESSES
     return " ".join(names[:_MOST_ADDRESSES]) + (f" +{rest:,}" if rest > 0 else "")
 
@@ -262,7 +265,7 @@ def neuron_listing(tables: Tables) -> Listing:
     for row in found[:_MOST_NEURONS]:
         rows.append(
             [
-                f"L{row['layer']}.U{row['unit']}",
+                str(_neuron(row)),
                 short_name(row["label"]),
                 _count(None if row["rank"] is None else row["rank"] + 1),
                 _selected(row),
@@ -272,7 +275,7 @@ def neuron_listing(tables: Tables) -> Listing:
                 _words(row),
             ]
         )
-        examples.append(tuple(contexts.get((row["label"], row["layer"], row["unit"]), ())))
+        examples.append(tuple(contexts.get((row["label"], _neuron(row)), ())))
     columns = ["Neuron", "Property", "#Rank", "Class", "#AUC", "#η² label", "#η² word", "Words and contexts"]
     rest = len(found) - len(rows)
     caption = f"The first {len(rows):,} of {len(found):,} by rank; neurons.parquet has them all" if rest else ""
@@ -297,12 +300,17 @@ def _words(row: Row) -> str:
     return "\n".join(lines)
 
 
-def _contexts(tables: Tables) -> dict[tuple[str, int, int], list[Example]]:
-    found: dict[tuple[str, int, int], list[Example]] = {}
+def _neuron(row: Row) -> Neuron:
+    return Neuron(row["layer"], row["unit"], row["expert"])
+
+
+def _contexts(tables: Tables) -> dict[tuple[str, Neuron], list[Example]]:
+    found: dict[tuple[str, Neuron], list[Example]] = {}
     rows = tables["contexts"].filter(pl.col("place") < _MOST_CONTEXTS)
-    rows = rows.sort("label", "layer", "unit", "direction", "place", descending=[False, False, False, True, False])
+    falling = [False] * (1 + len(address_columns(rows)))
+    rows = rows.sort("label", *address_columns(rows), "direction", "place", descending=[*falling, True, False])
     for row in rows.iter_rows(named=True):
-        key = (row["label"], row["layer"], row["unit"])
+        key = (row["label"], _neuron(row))
         found.setdefault(key, []).append(_example(row))
     return found
 

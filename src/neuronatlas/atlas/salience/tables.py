@@ -23,11 +23,11 @@ _FIELDS = {
     "minimal_high:f delta:f n_disjoint:i disjoint_bound:b n_clusters:i redundant_share:f cluster_threshold:f",
     "classes": "label class n_train:i n_test:i recall:f recall_low:f recall_high:f n_top:i mass:f",
     "dropped_classes": "label class n:i",
-    "rankings": "label method rank:i layer:i unit:i",
+    "rankings": "label method rank:i layer:i expert:i unit:i",
     "agreement": "label method_a method_b k:i overlap:f chance:f",
     "ablation": f"label method which mode retrained:b share:f n_neurons:i accuracy:f {_SPAN}",
     "minimal": f"label n_neurons:i share:f accuracy:f {_SPAN}",
-    "sets": "label set:i layer:i unit:i",
+    "sets": "label set:i layer:i expert:i unit:i",
     "disjoint": f"label set:i n_neurons:i accuracy:f {_SPAN} reached:b",
     "layers": "label class layer:i n:i share:f width:i",
     "layer_probes": f"label layer:i upto:b accuracy:f {_SPAN}",
@@ -36,9 +36,9 @@ _FIELDS = {
     "class_interventions": f"label set_size:i replacement class n_words:i measure before:f after:f change:f {_SPAN} "
     "control_mean:f control_low:f control_high:f n_controls:i variance_ratio:f others_change:f p:f p_adjusted:f "
     "left_out",
-    "neurons": "label rank:i layer:i unit:i class direction:i auc:f eta_squared:f eta_squared_words:f words_up:w "
-    "words_down:w",
-    "contexts": "label layer:i unit:i direction:i place:i value:f word before after source",
+    "neurons": "label rank:i layer:i expert:i unit:i class direction:i auc:f eta_squared:f eta_squared_words:f "
+    "words_up:w words_down:w",
+    "contexts": "label layer:i expert:i unit:i direction:i place:i value:f word before after source",
     "notes": "label stage note",
     "overlaps": "label other n_shared:i jaccard:f expected:f p:f",
 }

@@ -24,7 +24,7 @@ from neuronatlas.probing.redundancy import Clusters, correlation_tree
 from neuronatlas.studies.salience import fitting, intervening, selecting, summaries
 from neuronatlas.studies.salience.property import Property, Shared
 from neuronatlas.studies.salience.settings import SalienceSettings, described
-from neuronatlas.studies.settings import SettingsError, require_no_experts
+from neuronatlas.studies.settings import SettingsError
 
 __all__ = ["STAGES", "Stage", "build_salience_atlas"]
 
@@ -113,7 +113,6 @@ def _check(corpora: Sequence[Corpus], settings: SalienceSettings) -> None:
 
 
 def _check_layers(model: Model, settings: SalienceSettings) -> None:
-    require_no_experts(model, settings.site)
     n_layers = model.layout(settings.site).n_layers
     unknown = [layer for layer in settings.layers or () if not 0 <= layer < n_layers]
     if unknown:

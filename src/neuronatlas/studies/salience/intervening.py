@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from neuronatlas.addresses import address_schema
 from neuronatlas.models.hooks import InterventionError
 from neuronatlas.neurons import NeuronError, NeuronSet
 from neuronatlas.probing.describe import Description, describe_many
@@ -170,13 +171,13 @@ def _class_rows(work: Property, effects: ClassEffects, replacement: str) -> Iter
 def described(work: Property) -> Tables:
     """The top neurons: the class that each tells best, and the words and contexts that drive it."""
     count, settings = min(work.settings.described, len(work.ranking)), work.settings
-    neurons = work.ranking.top(count)
+    neurons, layout = work.ranking.top(count), work.ranking.layout
     found = describe_many(work.shared.acts, work.corpus, neurons, settings.contexts, progress=False)
     ranks = {str(neuron): place for place, neuron in enumerate(work.ranking.neurons()[:count])}
     profiles = sorted(found.profiles.iter_rows(named=True), key=lambda row: ranks[row["neuron"]])
     return {
-        "neurons": frame("neurons", [_neuron(work, found, row, ranks[row["neuron"]]) for row in profiles]),
-        "contexts": frame("contexts", [row for profile in profiles for row in _contexts(work, found, profile)]),
+        "neurons": frame("neurons", [_neuron(work, found, row, ranks[row["neuron"]]) for row in profiles], layout),
+        "contexts": frame("contexts", [row for one in profiles for row in _contexts(work, found, one)], layout),
     }
 
 
@@ -186,8 +187,7 @@ def _neuron(work: Property, found: Description, profile: dict[str, Any], rank: i
     return {
         "label": work.label,
         "rank": rank,
-        "layer": profile["layer"],
-        "unit": profile["unit"],
+        **{name: profile[name] for name in address_schema(found.neurons.layout)},
         "class": profile["best_class"],
         "direction": 1 if profile["best_auc"] >= 0.5 else -1,
         "auc": profile["best_auc"],
@@ -200,13 +200,13 @@ def _neuron(work: Property, found: Description, profile: dict[str, Any], rank: i
 
 def _contexts(work: Property, found: Description, profile: dict[str, Any]) -> Iterator[dict[str, Any]]:
     mine = found.contexts.filter(pl.col("neuron") == profile["neuron"])
+    address = {name: profile[name] for name in address_schema(found.neurons.layout)}
     for direction, sign in _DIRECTIONS.items():
         rows = mine.filter(pl.col("direction") == direction).sort("rank").iter_rows(named=True)
         for place, row in enumerate(rows):
             yield {
                 "label": work.label,
-                "layer": profile["layer"],
-                "unit": profile["unit"],
+                **address,
                 "direction": sign,
                 "place": place,
                 "value": row["value"],

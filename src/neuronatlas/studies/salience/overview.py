@@ -202,7 +202,7 @@ def _interval(row: Mapping[str, Any], name: str, bounds: str | None = None) -> I
 
 
 def _top(row: Mapping[str, Any]) -> TopNeuron:
-    neuron, above = str(Neuron(row["layer"], row["unit"])), row["direction"] > 0
+    neuron, above = str(Neuron(row["layer"], row["unit"], row.get("expert"))), row["direction"] > 0
     words = row["words_up"] if above else row["words_down"]
     return TopNeuron(neuron, row["class"], above, row["auc"], tuple(words))
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from neuronatlas import durable
+from neuronatlas.addresses import indices_in, neurons_in
 from neuronatlas.atlas import Atlas
 from neuronatlas.models.model import Model
-from neuronatlas.neurons import Neuron, NeuronSet
+from neuronatlas.neurons import NeuronSet
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.examples import Examples, Split, examples_of, split_by_sentences
@@ -108,12 +108,11 @@ class Property:
     def rankings(self) -> dict[str, Ranking]:
         """The rankings by method, from the atlas, in the order of the settings."""
         table = self._stored("rankings")
-        offsets = np.array(self.shared.acts.layout.offsets)
+        layout = self.shared.acts.layout
         found = {}
         for method in self.settings.methods:
             mine = table.filter(pl.col("method") == method).sort("rank")
-            order = offsets[mine["layer"].to_numpy()] + mine["unit"].to_numpy()
-            found[method] = Ranking(self.shared.acts.layout, order, method)
+            found[method] = Ranking(layout, indices_in(mine, layout), method)
         return found
 
     @property
@@ -130,8 +129,7 @@ class Property:
     @cached_property
     def minimal(self) -> NeuronSet:
         """The minimal set, from the atlas."""
-        rows = self._stored("sets").filter(pl.col("set") == 0).select("layer", "unit").iter_rows()
-        return NeuronSet.of(self.shared.acts.layout, (Neuron(layer, unit) for layer, unit in rows))
+        return NeuronSet.of(self.shared.acts.layout, neurons_in(self._stored("sets").filter(pl.col("set") == 0)))
 
     def _stored(self, table: str) -> pl.DataFrame:
         return pl.concat(self.shared.atlas.read_parts(table)).filter(pl.col("label") == self.label)

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from neuronatlas.addresses import address_of
 from neuronatlas.probing.ablation import Ablation, ablation_curve, ablations
 from neuronatlas.probing.agreement import agreements
 from neuronatlas.probing.layers import accuracy_of_layers, accuracy_up_to_layers
@@ -19,7 +20,7 @@ from neuronatlas.probing.voting import vote
 from neuronatlas.statistics import Interval
 from neuronatlas.studies.salience.fitting import Tables, layer_rows
 from neuronatlas.studies.salience.property import Property
-from neuronatlas.studies.salience.tables import addresses, bounds, frame, named
+from neuronatlas.studies.salience.tables import bounds, frame, named
 
 __all__ = ["ablated", "clustered", "layered", "ranked", "selected"]
 
@@ -32,9 +33,9 @@ RETRAINED_UP_TO = 0.2
 
 def ranked(work: Property) -> Tables:
     """All rankings, what had to be said of them, and how far they agree."""
-    rankings = _rankings(work)
+    rankings, layout = _rankings(work), work.shared.acts.layout
     rows = [
-        {"label": work.label, "method": name, "rank": place, "layer": neuron.layer, "unit": neuron.unit}
+        {"label": work.label, "method": name, "rank": place} | address_of(layout, neuron)
         for name, ranking in rankings.items()
         for place, neuron in enumerate(ranking.neurons())
     ]
@@ -50,7 +51,7 @@ def ranked(work: Property) -> Tables:
         for a in agreements(list(rankings.values()), count)
     ]
     return {
-        "rankings": frame("rankings", rows),
+        "rankings": frame("rankings", rows, layout),
         "notes": frame("notes", notes),
         "agreement": frame("agreement", [{"label": work.label} | pair for pair in pairs]),
     }
@@ -119,14 +120,14 @@ def selected(work: Property) -> Tables:
     }
     tried = first.tried.select("n_neurons", "share", "accuracy", "low", "high").iter_rows(named=True)
     sets = [
-        {"label": work.label, "set": number} | address
+        {"label": work.label, "set": number} | address_of(one.neurons.layout, neuron)
         for number, one in enumerate(found.sets)
-        for address in addresses(one.neurons)
+        for neuron in one.neurons
     ]
     return {
         "measures": named(work.label, measures),
         "minimal": frame("minimal", ({"label": work.label} | row for row in tried)),
-        "sets": frame("sets", sets),
+        "sets": frame("sets", sets, first.neurons.layout),
         "disjoint": frame("disjoint", list(_disjoint(work, found))),
         "layers": frame("layers", list(layer_rows(work, None, first.neurons))),
     }

@@ -1,7 +1,8 @@
 """The tables of an atlas of salient neurons: their columns, and how rows become a frame.
 
-Each has the property, `label`, as its first column. Scores are shares from 0 to 1; `low` and `high` are bounds of 95 %
-from a bootstrap over sentences; null is what was not measured.
+Each has the property, `label`, as its first column. Only tables about a model with experts have the column `expert`.
+Scores are shares from 0 to 1; `low` and `high` are bounds of 95 % from a bootstrap over sentences; null is what was not
+measured.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import Any
 
 import polars as pl
 
-from neuronatlas.neurons import NeuronSet
+from neuronatlas.addresses import address_schema
+from neuronatlas.neurons import Layout
 from neuronatlas.statistics import Interval
 
-__all__ = ["SCHEMAS", "addresses", "bounds", "frame", "named"]
+__all__ = ["SCHEMAS", "bounds", "frame", "named"]
 
 _SCORE = {"accuracy": pl.Float64, "low": pl.Float64, "high": pl.Float64}
-_PLACE = {"layer": pl.Int64, "unit": pl.Int64}
+_PLACE = {"layer": pl.Int64, "expert": pl.Int64, "unit": pl.Int64}
 _LABEL = {"label": pl.String}
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -69,13 +71,17 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-def frame(table: str, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """Rows as one of the tables; what a row lacks, or has as NaN, is null.
+def frame(table: str, rows: Iterable[Mapping[str, Any]], layout: Layout | None = None) -> pl.DataFrame:
+    """Rows as one of the tables; what a row lacks, or has as NaN, is null. One of neurons needs their `layout`.
 
     >>> frame("dropped_classes", [{"label": "upos", "class": "X", "n": 3}]).row(0)
     ('upos', 'X', 3)
     """
     schema, listed = SCHEMAS[table], list(rows)
+    if "expert" in schema:
+        assert layout is not None, f"table {table} is of neurons: give their layout"
+        left_out = _PLACE.keys() - address_schema(layout).keys()
+        schema = {name: kind for name, kind in schema.items() if name not in left_out}
     unknown = {name for row in listed for name in row} - set(schema)
     assert not unknown, f"table {table} has no column {', '.join(sorted(unknown))}"
     values = [tuple(_plain(row.get(name)) for name in schema) for row in listed]
@@ -94,11 +100,6 @@ def named(label: str, measures: Mapping[str, Interval | float]) -> pl.DataFrame:
         row = bounds(found, "value") if isinstance(found, Interval) else {"value": float(found)}
         rows.append({"label": label, "measure": name} | row)
     return frame("measures", rows)
-
-
-def addresses(neurons: NeuronSet) -> list[dict[str, int]]:
-    """The neurons of a set as columns."""
-    return [{"layer": neuron.layer, "unit": neuron.unit} for neuron in neurons]
 
 
 def _plain(value: Any) -> Any:
