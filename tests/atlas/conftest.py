@@ -117,6 +117,8 @@ def _prompts(recipe: Recipe, facts: pl.DataFrame, random: np.random.Generator) -
         p=pl.Series(1 / (1 + np.exp(-log_odds))),
         log_odds=pl.Series(log_odds),
         top1_token=pl.lit("answer"),
+        tokens=pl.lit(1),
+        unit=pl.lit("P"),
         gap=pl.Series(random.normal(0, 0.004, frame.height)),
         way=pl.lit("replay"),
     )

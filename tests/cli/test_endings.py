@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[2]
         ('{"relation": "r", "subject": "s", "answer": "a", "prompt": "word0"}', "line 1: no [MASK] in prompt"),
         ('{"relation": "r", "subject": "s", "answer": "a", "prompt": "[MASK] [MASK]"}', "line 1: 2 answer places"),
         (
-            '{"relation": "r", "subject": "s", "answer": "word1 word2", "prompt": "word0 [MASK]"}',
-            "is 2 tokens for this model",
+            '{"relation": "r", "subject": "s", "answer": "word1 nowhere", "prompt": "word0 [MASK]"}',
+            "is not in this model's vocabulary",
         ),
     ],
 )

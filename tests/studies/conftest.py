@@ -14,7 +14,7 @@ def two_relations() -> list[na.Fact]:
     """The planted facts as two relations, and a fact that does not suit the model."""
     facts = planted_facts()
     named = [na.Fact("first" if i < 3 else "second", f.subject, f.answer, f.prompts) for i, f in enumerate(facts)]
-    return [*named, na.Fact("second", "subject0", "answer0 answer1", ["subject0 [MASK] word1"])]
+    return [*named, na.Fact("second", "subject0", "answer0 nowhere", ["subject0 [MASK] word1"])]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.models.queries import place_tokens
 from neuronatlas.studies import summaries
 from neuronatlas.studies.locating import AskedFact, ask, located_part
-from neuronatlas.studies.refining import Located, refine_all
+from neuronatlas.studies.refining import Located, refine_all, refine_tokens
 from neuronatlas.studies.settings import LocateSettings, described
 from neuronatlas.studies.testing import partners_of, tested_part
 
@@ -35,9 +35,9 @@ def build_atlas(
     """Locate the knowledge neurons of all facts, test them against controls, and leave an atlas in `folder`.
 
     Interrupted at any moment, the same call takes up where it was and ends in the same bytes. Tables: facts, prompts,
-    skipped, coarse, neurons, effects, summary, relations, layers, sharing. Prompts that do not suit the model (text
-    after the place in a causal model, an answer of several tokens) are kept in `skipped` with the reason. The tables
-    `coarse` and `neurons` of a mixture of experts have a column `expert`.
+    skipped, coarse, neurons, effects, summary, relations, layers, sharing; and tokens, token_coarse, token_neurons for
+    answers of several tokens. Prompts that do not suit the model (text after the place in a causal model) are kept in
+    `skipped` with the reason. Tables of neurons of a mixture of experts have a column `expert`.
 
     Errors: FactError when no prompt suits the model or a fact stands twice; AttributionError where routing cannot be
     frozen; AtlasError for the folder.
@@ -106,6 +106,8 @@ def _summarise(
     names = relations["relation"].to_list()
     atlas.write_table("facts", facts)
     atlas.write_table("neurons", located.table)
+    token_coarse = pl.concat(atlas.read_parts("token_coarse"))
+    atlas.write_table("token_neurons", refine_tokens(token_coarse, located, asked, settings.rule))
     atlas.write_table("relations", relations)
     atlas.write_table("summary", summaries.summary_table(pl.concat(atlas.read_parts("effects")), settings))
     atlas.write_table("layers", summaries.layers_table(located.table, names, layout, settings.rules))

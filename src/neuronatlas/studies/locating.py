@@ -27,6 +27,9 @@ PROMPTS = {
     "log_odds": pl.Float64,
     "top1_token": pl.String,
     "is_top1": pl.Boolean,
+    "tokens": pl.Int64,
+    "mean_log_p": pl.Float64,
+    "unit": pl.String,
     "gap": pl.Float64,
     "way": pl.String,
 }
@@ -34,6 +37,19 @@ COARSE = {
     "fact": pl.Int64,
     "prompt": pl.Int64,
     "rule": pl.String,
+}
+TOKENS = {
+    "fact": pl.Int64,
+    "prompt": pl.Int64,
+    "token": pl.Int64,
+    "text": pl.String,
+    "log_p": pl.Float64,
+    "gap": pl.Float64,
+}
+TOKEN_COARSE = {
+    "fact": pl.Int64,
+    "prompt": pl.Int64,
+    "token": pl.Int64,
 }
 SKIPPED = {
     "fact": pl.Int64,
@@ -67,7 +83,10 @@ def ask(model: Model, index: int, fact: Fact, position: str | int, site: str) ->
 
 
 def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSettings) -> dict[str, pl.DataFrame]:
-    """Tables `prompts`, `coarse` and `skipped` of some facts; batches go across facts and stay inside this part."""
+    """Tables of some facts: `prompts`, `coarse`, `skipped`; `tokens` and `token_coarse` of answers of several tokens.
+
+    Batches go across facts and stay inside this part.
+    """
     places = [(fact.index, number) for fact in facts for number in fact.queries]
     scores = attribute_queries(
         model,
@@ -79,7 +98,7 @@ def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSetti
         routing=settings.routing,
     )
     found = list(zip(places, scores, strict=True))
-    coarse = {**COARSE, **address_schema(model.layout(settings.site)), "score": pl.Float64}
+    address = {**address_schema(model.layout(settings.site)), "score": pl.Float64}
     skipped = [
         (asked.index, asked.fact.relation, asked.fact.subject, asked.fact.answer, number, reason)
         for asked in facts
@@ -87,7 +106,14 @@ def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSetti
     ]
     return {
         "prompts": _frame([_prompt_row(place, score) for place, score in found], PROMPTS),
-        "coarse": _frame([row for place, score in found for row in _coarse_rows(place, score, settings)], coarse),
+        "coarse": _frame(
+            [row for place, score in found for row in _coarse_rows(place, score, settings)], {**COARSE, **address}
+        ),
+        "tokens": _frame([row for place, score in found for row in _token_rows(model, place, score)], TOKENS),
+        "token_coarse": _frame(
+            [row for place, score in found for row in _token_coarse_rows(place, score, settings)],
+            {**TOKEN_COARSE, **address},
+        ),
         "skipped": _frame(skipped, SKIPPED),
     }
 
@@ -97,9 +123,28 @@ def _frame(rows: Iterable[tuple[Any, ...]], schema: dict[str, Any]) -> pl.DataFr
 
 
 def _prompt_row(place: tuple[int, int], score: Attribution) -> tuple[Any, ...]:
-    outcome, gap = score.answered, score.gap
+    outcome, steps = score.answered, score.query.steps
     shown = (outcome.probability, outcome.log_odds, outcome.top_token, outcome.is_top)
-    return (*place, score.query.text, *shown, None if math.isnan(gap) else gap, score.way)
+    tokens = (len(steps), outcome.mean_log_probability, score.unit)
+    return (*place, score.query.text, *shown, *tokens, _known(score.gap), score.way)
+
+
+def _known(gap: float) -> float | None:
+    return None if math.isnan(gap) else gap
+
+
+def _token_rows(model: Model, place: tuple[int, int], score: Attribution) -> Iterator[tuple[Any, ...]]:
+    for number, token in enumerate(score.tokens):
+        text = str(model.tokenizer.convert_ids_to_tokens(token.query.first.answer_id))
+        yield (*place, number, text, token.answered.log_probability, _known(token.gap))
+
+
+def _token_coarse_rows(
+    place: tuple[int, int], score: Attribution, settings: LocateSettings
+) -> Iterator[tuple[Any, ...]]:
+    for number, token in enumerate(score.tokens):
+        for neuron in coarse_set(token, rule=settings.rule, threshold=settings.threshold_of(settings.rule)):
+            yield (*place, number, *address_of(token.layout, neuron).values(), token[neuron])
 
 
 def _coarse_rows(place: tuple[int, int], score: Attribution, settings: LocateSettings) -> Iterator[tuple[Any, ...]]:

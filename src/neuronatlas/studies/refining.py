@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import polars as pl
 
 from neuronatlas.addresses import address_columns, address_of, address_schema, neurons_in
-from neuronatlas.knowledge.refinement import Shared, Tuned, refine, tune_share
+from neuronatlas.knowledge.refinement import Shared, Tuned, refine, required_prompts, tune_share
 from neuronatlas.neurons import Layout, Neuron, NeuronSet
 from neuronatlas.studies.locating import AskedFact
 from neuronatlas.studies.settings import LocateSettings
 
-__all__ = ["FOLDS", "Located", "refine_all"]
+__all__ = ["FOLDS", "Located", "refine_all", "refine_tokens"]
 
 FOLDS = ("all", "a", "b")
 """All prompts of a fact, and two halves of them in turn."""
@@ -66,6 +67,29 @@ def refine_all(coarse: pl.DataFrame, asked: Sequence[AskedFact], layout: Layout,
     table = pl.DataFrame(rows, schema={**NEURONS, **address, **_VALUES}, orient="row")
     table = table.sort("fact", "rule", "fold", *address)
     return Located(sets, table, tuned)
+
+
+def refine_tokens(token_coarse: pl.DataFrame, located: Located, asked: Sequence[AskedFact], rule: str) -> pl.DataFrame:
+    """The neurons of each token of answers of several, by the share of prompts that their relation was refined by."""
+    needed = pl.DataFrame(
+        [
+            (
+                fact.index,
+                fact.fact.relation,
+                token,
+                n,
+                required_prompts(n, located.tuned[fact.fact.relation, rule].share),
+            )
+            for fact in asked
+            for token, n in sorted(Counter(n for q in fact.queries.values() for n in range(len(q.steps))).items())
+        ],
+        schema=["fact", "relation", "token", "prompts", "needed"],
+        orient="row",
+    ).cast({"fact": pl.Int64, "token": pl.Int64, "needed": pl.Float64})
+    place = ["fact", "token", *address_columns(token_coarse)]
+    counted = token_coarse.group_by(place, maintain_order=True).agg(pl.len().alias("count"), pl.col("score").mean())
+    kept = counted.join(needed, on=["fact", "token"]).filter(pl.col("count") >= pl.col("needed")).sort(place)
+    return kept.select("fact", "relation", *place[1:], (pl.col("count") / pl.col("prompts")).alias("share"), "score")
 
 
 Tally = dict[str, dict[int, dict[Neuron, tuple[int, float]]]]

@@ -85,7 +85,7 @@ def _unknown(tables: Tables) -> str:
 
 
 def _large_gaps(tables: Tables, routing: str | None) -> str:
-    prompts = tables["prompts"]
+    prompts = tables["prompts"].filter(unit="P")
     large = prompts.filter(pl.col("gap").abs() > LARGE_GAP).height
     if large == 0 or large < MANY_GAPS * prompts.height:
         return ""

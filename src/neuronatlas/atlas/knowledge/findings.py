@@ -197,16 +197,27 @@ def experts_sentence(neurons: pl.DataFrame) -> str:
 
 def integration_sentence(prompts: pl.DataFrame, routing: str | None = None) -> str:
     """How exact the integration was, by its own account, and how a mixture of experts was routed during it."""
-    gaps = sorted(abs(gap) for gap in prompts["gap"].drop_nulls().drop_nans())
+    spreads = {name: _spread(prompts.filter(unit=unit)) for unit, name in _UNITS.items()}
+    gaps = "; ".join(f"in units of {name}, {spread}" for name, spread in spreads.items() if spread)
     if not gaps:
         return "No completeness gap was recorded."
     plain = prompts.filter(way="plain").height
     way = f"{plain:,} of {count(prompts.height, 'prompt')} took plain re-runs" if plain else "every prompt was replayed"
-    high = gaps[int(0.95 * (len(gaps) - 1))]
-    spread = f"median {median(gaps):.2g}, 95th percentile {high:.2g}, largest {gaps[-1]:.2g}"
     told = {
         None: "",
         "free": " Routing to experts was free: P may jump where scaling neurons sends a position to other experts.",
         "frozen": " Routing to experts was frozen to that of the unchanged run; the interventions left it free.",
     }
-    return f"Completeness gap of the scores, in units of probability: {spread}; {way}.{told[routing]}"
+    return f"Completeness gap of the scores, {gaps}; {way}.{told[routing]}"
+
+
+_UNITS = {"P": "probability", "log P": "log P (answers of several tokens)"}
+
+
+def _spread(prompts: pl.DataFrame) -> str:
+    """Quantiles of the completeness gap; nothing where none was recorded."""
+    gaps = sorted(abs(gap) for gap in prompts["gap"].drop_nulls().drop_nans())
+    if not gaps:
+        return ""
+    high = gaps[int(0.95 * (len(gaps) - 1))]
+    return f"median {median(gaps):.2g}, 95th percentile {high:.2g}, largest {gaps[-1]:.2g}"
