@@ -63,12 +63,18 @@ def _show_conditions(out: Console, effects: Sequence[Effect]) -> None:
             (
                 CONDITIONS[e.condition].name,
                 Change(e.change, e.change_low, e.change_high),
-                f"{number(e.log_odds_change, 2)} [{number(e.log_odds_low, 2)}, {number(e.log_odds_high, 2)}]",
+                _log_odds(e),
             )
             for e in effects
             if e.gain == gain
         ]
         out.print(table_of((gain_label(gain), "change of P(answer)", "of its log-odds"), rows))
+
+
+def _log_odds(effect: Effect) -> str:
+    """The change of log-odds, with its interval where there are facts enough for one."""
+    change, low, high = effect.log_odds_change, effect.log_odds_low, effect.log_odds_high
+    return f"{number(change, 2)} [{number(low, 2)}, {number(high, 2)}]" if low < high else number(change, 2)
 
 
 def show_example(out: Console, example: Example, folder: Path) -> None:
