@@ -25,12 +25,11 @@ def test_locate_keeps_the_routing_and_effects_takes_its_experts_neurons(place: P
     said = succeed("locate", *given, "-o", place / "atlas", "--routing", "frozen")
     assert "The model knows 4 of 4 facts" in said
     assert " routing frozen " in succeed("info", place / "atlas")
-    expected = na.locate(knowing("deepseek_v3"), FACTS, routing="frozen")
-    for number, neurons in enumerate(expected):
-        found = document("effects", *given, "--atlas", place / "atlas", "--fact", number, "--gains", "0")
-        assert found["neurons"] == list(map(str, neurons))
-        named = document("effects", *given, "--neurons", ",".join(found["neurons"]), "--fact", number, "--gains", "0")
-        assert named["effects"] == found["effects"]
+    options = ("--fact", "1", "--gains", "0")
+    found = document("effects", *given, "--atlas", place / "atlas", *options)
+    assert found["neurons"] == list(map(str, na.locate(knowing("deepseek_v3"), FACTS, routing="frozen")[1]))
+    named = document("effects", *given, "--neurons", ",".join(found["neurons"]), *options)
+    assert named["effects"] == found["effects"]
 
 
 def test_attribute_names_each_neurons_expert_and_tells_the_gap_of_either_routing(place: Path) -> None:
@@ -67,3 +66,9 @@ def test_rank_and_describe_tell_experts_apart(place: Path, tmp_path: Path) -> No
     assert table.columns == ["rank", "neuron", "layer", "expert", "unit", "score"]
     name = next(name for name in table["neuron"] if name.startswith("L2.E"))
     assert name in succeed("describe", place / "model", text, name, "--label", "upos", "--site", "ffn")
+
+
+def test_check_names_experts_as_other_tools_do_and_claims_no_more(place: Path) -> None:
+    names = document("check", place / "model")["sites"]["ffn"]["other_names"]
+    assert list(names) == ["TransformerLens"]
+    assert names["TransformerLens"].startswith("blocks.{i}.mlp.experts.{e}.hook_post")

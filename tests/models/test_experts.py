@@ -28,6 +28,8 @@ CLASSES = {
     "qwen2_moe": "Qwen2MoeForCausalLM",
     "deepseek_v3": "DeepseekV3ForCausalLM",
     "gpt_oss": "GptOssForCausalLM",
+    "axk2": "AXK2ForCausalLM",
+    "inkling2_text": "Inkling2ForCausalLM",
     "llama4_text": "Llama4ForCausalLM",
 }
 every_toy = pytest.mark.parametrize("name", TOYS)
@@ -234,6 +236,28 @@ def test_wrong_sites_of_experts_are_refused(name: str, plant: Callable[[tuple[An
     prove(model.module, model.site(), lambda: run(model), model.blocks)
     with pytest.raises(SiteError):
         prove(model.module, Site("ffn", plant(model.site().points)), lambda: run(model), model.blocks)
+
+
+def test_a_shared_expert_is_told_from_the_bottleneck_of_a_norm() -> None:
+    model = loaded("axk2")
+    shared = [point.shared for point in model.site().points]
+    assert [module is None for module in shared] == [True, False, False, False]
+    for layer in (1, 2, 3):
+        assert shared[layer] is model.module.get_submodule(f"model.layers.{layer}.mlp.shared_experts.down_proj")
+
+
+def test_experts_are_found_below_a_convolution_of_what_they_write() -> None:
+    model = loaded("inkling2_text")
+    assert model.layout().experts == ((24,) * 4,) * 4
+    before, neurons = run(model), units(model, 1, 0, tuple(range(24)))
+    with suppress(model, neurons):
+        found = run(model)
+    plain = toy("inkling2_text")
+    without(plain, model.site().points[1].path, 0, tuple(range(24)))
+    with torch.no_grad():
+        expected = plain(input_ids=model.probe_ids).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(found, before)
 
 
 def test_experts_that_do_not_go_through_the_interface_are_refused_with_the_reason() -> None:

@@ -99,7 +99,7 @@ def _document(model: Model, ways: ProvedWays) -> dict[str, Any]:
             "layers": [asdict(proof) for proof in site.proofs],
             "written_back_bit_equal": True,
             "zeroing_changes_the_output": True,
-            "other_names": other_names(site.name, path_pattern(site)),
+            "other_names": other_names(site.name, path_pattern(site), experts=bool(site.experts)),
         }
         for site in model.sites.values()
     }

@@ -67,7 +67,7 @@ def _cells(site: Site, layer: int) -> tuple[str, ...]:
 def _show_other_names(out: Console, model: Model) -> None:
     out.print("\nIn other tools, for layer i:")
     for site in model.sites.values():
-        for tool, name in other_names(site.name, path_pattern(site)).items():
+        for tool, name in other_names(site.name, path_pattern(site), experts=bool(site.experts)).items():
             out.print(f"  {site.name:<10} {tool:<15} {name}")
 
 

@@ -10,15 +10,21 @@ _TRANSFORMER_LENS = {
     "hidden": "blocks.{i-1}.hook_resid_post, layer 0 blocks.0.hook_resid_pre (hook_normalized_resid_post where norms "
     "follow the blocks)",
 }
+_EXPERTS = "blocks.{i}.mlp.experts.{e}.hook_post, only the positions sent to expert {e} (HookedTransformer, Mixtral)"
 _HIDDEN_STATES = "outputs.hidden_states[i] of output_hidden_states=True (its last one may have passed a final norm)"
 
 
-def other_names(site: str, path: str) -> dict[str, str]:
+def other_names(site: str, path: str, *, experts: bool = False) -> dict[str, str]:
     """The names of a site by tool, for layer {i}; `path` is the module's path with {i} or * for the layer.
+
+    Where the neurons are those of `experts`, tools that look at what modules are given have no name for them:
+    transformers stacks the experts' weights in one module.
 
     >>> other_names("ffn", "model.layers.{i}.mlp.down_proj")["TransformerLens"]
     'blocks.{i}.mlp.hook_post'
     """
+    if experts:
+        return {"TransformerLens": _EXPERTS}
     names = {"TransformerLens": _TRANSFORMER_LENS[site]}
     if site == "hidden":
         return names | {"transformers": _HIDDEN_STATES}

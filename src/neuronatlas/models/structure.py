@@ -140,9 +140,14 @@ def _mixture(
     left = search.past(writers, frozen=[module])
     if left:
         return None, f"{said}, and {left[0]} writes to the residual stream past them"
-    if len(own) > 1:
-        return None, f"{said}, beside {len(own)} position-wise projections: 1 is supported, of a shared expert"
-    shared = search.projection(own[0]) if own else None
+    beside = [search.projection(writer) for writer in own]
+    if len(beside) > 1:
+        # A shared expert may be narrow, but lies beside the others; narrow ones elsewhere are bottlenecks, as of norms.
+        near = f"{paths[0].rpartition('.')[0]}."
+        beside = [p for p in beside if p.width >= search.model_width or p.path.startswith(near)]
+    if len(beside) > 1:
+        return None, f"{said}, beside {len(beside)} position-wise projections: 1 is supported, of a shared expert"
+    shared = beside[0] if beside else None
     return Experts(paths[0], module, len(module.down_proj), expert_width(module), shared), ""
 
 
@@ -289,7 +294,7 @@ class _Search:
             total = (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)).sum()
             slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
         found = [n for n, slope in zip(weights, slopes, strict=True) if slope is not None and bool((slope != 0).any())]
-        return [name for name in found if not self._mixes(name.rpartition(".")[0], fixed)]
+        return [name for name in found if not self._accounted(name.rpartition(".")[0], fixed)]
 
     def why_past(self, past: Sequence[str]) -> str:
         """Why matrices lie past every writer: experts that are modules, or projections that run more than once."""
@@ -316,20 +321,28 @@ class _Search:
         stacks = [name for name in weights if module.get_parameter(name).ndim == 3]
         return [name for name in stacks if not isinstance(module.get_submodule(name.rpartition(".")[0]), nn.Conv1d)]
 
-    def _mixes(self, path: str, frozen: Mapping[nn.Module, Tensor]) -> bool:
-        """Whether a module inside the block mixes positions, the writers being frozen."""
+    def _accounted(self, path: str, frozen: Mapping[nn.Module, Tensor]) -> bool:
+        """Whether a module mixes positions, or is a convolution of what the frozen ones write, channel by channel."""
         module = self.call.module.get_submodule(path)
-        clean: list[Call] = []
-        nudged: list[Call] = []
-        with self._fixed(frozen):
-            with record_calls([module], clean):
-                self._output(self.call)
-            with record_calls([module], nudged):
-                self._output(self.call.given(self._nudged(self.hidden)))
-        before, after = (first_tensor(calls[0].output) if calls else None for calls in (clean, nudged))
+        if isinstance(module, nn.Conv1d) and module.groups == module.in_channels:
+            # Its weights may be used by the module that it belongs to.
+            before, after = self._outputs_of(path.rpartition(".")[0], frozen)
+            if before is not None and after is not None and torch.equal(before, after):
+                return True
+        before, after = self._outputs_of(path, frozen)
         if before is None or after is None or before.shape != after.shape or before.shape[:2] != self.hidden.shape[:2]:
             return False
         return self._reached(after, before) == "others"
+
+    def _outputs_of(self, path: str, frozen: Mapping[nn.Module, Tensor]) -> list[Tensor | None]:
+        """What a module first gives in the recorded call, and in one that is changed at a position."""
+        module, found = self.call.module.get_submodule(path), list[Tensor | None]()
+        for call in (self.call, self.call.given(self._nudged(self.hidden))):
+            calls: list[Call] = []
+            with self._fixed(frozen), record_calls([module], calls):
+                self._output(call)
+            found.append(first_tensor(calls[0].output) if calls else None)
+        return found
 
     def _fixed(self, outputs: Mapping[nn.Module, Tensor]) -> ExitStack:
         """Make modules return the given tensors, in the form in which they return theirs."""
