@@ -99,7 +99,9 @@ def _document(model: Model, ways: ProvedWays) -> dict[str, Any]:
             "layers": [asdict(proof) for proof in site.proofs],
             "written_back_bit_equal": True,
             "zeroing_changes_the_output": True,
-            "other_names": other_names(site.name, path_pattern(site), experts=bool(site.experts)),
+            "other_names": other_names(
+                site.name, path_pattern(site), experts=bool(site.experts), two_stacks=bool(model.encoder_blocks)
+            ),
         }
         for site in model.sites.values()
     }
@@ -109,5 +111,10 @@ def _document(model: Model, ways: ProvedWays) -> dict[str, Any]:
         "revision": model.revision,
         "digest": model.digest,
     }
-    about |= {"dtype": str(model.dtype), "blocks": len(model.blocks), "max_length": model.max_length}
+    about |= {
+        "dtype": str(model.dtype),
+        "blocks": len(model.blocks),
+        "encoder_blocks": len(model.encoder_blocks),
+        "max_length": model.max_length,
+    }
     return about | {"sites": sites, "missing_sites": model.missing, "ways": asdict(ways)}

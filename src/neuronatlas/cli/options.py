@@ -89,7 +89,13 @@ Steps = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
-SiteName = Annotated[str, typer.Option(help=f"Which neurons: {', '.join(SITES)}.", rich_help_panel=_RUN)]
+SiteName = Annotated[
+    str,
+    typer.Option(
+        help=f"Which neurons: {', '.join(SITES)}; encoder.ffn and so on where there is a decoder too.",
+        rich_help_panel=_RUN,
+    ),
+]
 Position = Annotated[
     str,
     typer.Option(

@@ -21,12 +21,12 @@ __all__ = ["show_check", "show_sweep"]
 
 def show_check(out: Console, model: Model, ways: ProvedWays) -> None:
     """What a model is, where its neurons are, what was proved of them, and what other tools call them."""
-    out.print(f"{model.name}: a {model.kind} language model of {count(len(model.blocks), 'block')}, {model.dtype}")
+    out.print(f"{model.name}: a {model.kind} language model of {_blocks(model)}, {model.dtype}")
     out.print(
         f"weights {model.digest}, revision {model.revision or 'none'}, prompts of up to {model.max_length:,} tokens\n"
     )
     for site in model.sites.values():
-        out.print(f"{site.name:<10} {path_pattern(site)} ({site.points[-1].side})")
+        out.print(f"{site.name:<17} {path_pattern(site)} ({site.points[-1].side})")
     rows = [
         (s.name, len(s.points), _widths(s.widths), _deviation(s), "bit-equal", "changed") for s in model.sites.values()
     ]
@@ -45,6 +45,16 @@ def show_check(out: Console, model: Model, ways: ProvedWays) -> None:
     _show_other_names(out, model)
 
 
+def _blocks(model: Model) -> str:
+    if not model.encoder_blocks:
+        return count(len(model.blocks), "block")
+    return f"{count(len(model.encoder_blocks), 'encoder block')} and {count(len(model.blocks), 'decoder block')}"
+
+
+def _is_hidden(site: Site) -> bool:
+    return site.name.endswith("hidden")
+
+
 def _show_layers(out: Console, model: Model) -> None:
     """Neurons and deviation of each site, layer by layer."""
     depth = max(len(site.points) for site in model.sites.values())
@@ -54,7 +64,7 @@ def _show_layers(out: Console, model: Model) -> None:
 
 
 def _columns(site: Site) -> tuple[str, ...]:
-    return (site.name,) if site.name == "hidden" else (site.name, "deviation")
+    return (site.name,) if _is_hidden(site) else (site.name, "deviation")
 
 
 def _cells(site: Site, layer: int) -> tuple[str, ...]:
@@ -67,8 +77,11 @@ def _cells(site: Site, layer: int) -> tuple[str, ...]:
 def _show_other_names(out: Console, model: Model) -> None:
     out.print("\nIn other tools, for layer i:")
     for site in model.sites.values():
-        for tool, name in other_names(site.name, path_pattern(site), experts=bool(site.experts)).items():
-            out.print(f"  {site.name:<10} {tool:<15} {name}")
+        names = other_names(
+            site.name, path_pattern(site), experts=bool(site.experts), two_stacks=bool(model.encoder_blocks)
+        )
+        for tool, name in names.items():
+            out.print(f"  {site.name:<17} {tool:<15} {name}")
 
 
 def _widths(widths: Sequence[int]) -> str:
@@ -76,7 +89,7 @@ def _widths(widths: Sequence[int]) -> str:
 
 
 def _deviation(site: Site) -> str:
-    return f"{max(proof.error for proof in site.proofs):.0e}" if site.name != "hidden" else "no projection"
+    return f"{max(proof.error for proof in site.proofs):.0e}" if not _is_hidden(site) else "no projection"
 
 
 def show_sweep(out: Console, outcomes: Sequence[Outcome]) -> None:

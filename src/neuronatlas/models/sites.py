@@ -278,7 +278,7 @@ def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callab
         given = values.transpose(0, 1) if point.positions_first else values
         expected = project(point.module, given.reshape(-1, values.shape[-1]))
         apart = (expected - found.reshape(expected.shape)).abs().max()
-    except (RuntimeError, TypeError):  # they do not fit: these are not the projection's inputs
+    except Exception:  # noqa: BLE001 - whatever a module raises for what does not fit, these are not its inputs
         return math.inf
     return float(apart / found.abs().max().clamp(min=1e-12))
 

@@ -24,13 +24,17 @@ PASSING = {
     "masked:deberta-v2": ("replay", "replay"),
     "masked:fnet": ("plain", "plain"),
     "masked:longformer": ("plain", "plain"),
+    "seq2seq:t5": ("plain", "plain", "plain"),
+    "seq2seq:fsmt": ("plain", "plain", "plain"),
+    "seq2seq:qwen2_audio": ("replay-cached", "replay"),
 }
 REFUSED = {
     "causal:llama4_text": ("Llama4TextExperts does not compute its experts through", True),
     "causal:mamba": ("0 position-wise projections", False),
-    "causal:xlnet": ("only [row, position, width] is supported", None),
     "masked:reformer": ("2 streams of hidden states", None),
-    "seq2seq:t5": ("neither a masked nor a causal", None),
+    "causal:prophetnet": ("the output depends on 21 positions for a prompt of 7", None),
+    "seq2seq:switch_transformers": ("experts that are modules of their own (layer.2.mlp.experts)", True),
+    "seq2seq:voxtral_realtime": ("does not run on token ids alone", None),
 }
 
 
@@ -56,6 +60,20 @@ def test_an_architecture_is_refused_with_its_reason(name: str) -> None:
     assert "\n" not in outcome.reason
     assert outcome.feed_forward is feed_forward
     assert "ffn" not in outcome.sites
+
+
+def test_what_an_encoder_has_is_shown_where_its_decoder_is_refused() -> None:
+    outcome = outcome_of("seq2seq:prophetnet")
+    assert (outcome.state, outcome.sites["encoder.ffn"]) == ("refused", (48, 48, 48, 48))
+    assert "ffn" not in outcome.sites
+    assert "encoder 4 x 48" in outcome_cells(outcome)
+
+
+def test_a_model_passes_only_with_the_neurons_of_both_stacks() -> None:
+    outcome = outcome_of("seq2seq:pegasus_x")
+    assert outcome.state == "refused"
+    assert outcome.sites["ffn"] == (48, 48, 48, 48)
+    assert "model.encoder.layers.0" in outcome.reason
 
 
 def test_a_state_space_model_still_has_its_hidden_states() -> None:
