@@ -7,20 +7,40 @@ own key, so the cache is neither copied nor expanded, and every matrix product s
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
 from neuronatlas.models.calls import Call, stop_after
 from neuronatlas.models.model import Model
-from neuronatlas.models.replay import Recorded, Replay, tensor_of
+from neuronatlas.models.replay import PartReplay, Recorded, tensor_of
 from neuronatlas.models.ways import Prompts, Values, WayError
 
-__all__ = ["CachedReplay"]
+__all__ = ["CachedReplay", "filled_cache", "steps_from_last"]
+
+
+def steps_from_last(model: Model, prompts: Prompts) -> bool:
+    """Whether only the last position of causal prompts changes, so that one step past a filled cache is enough."""
+    last = prompts.ids.shape[1] - 1
+    return model.kind == "causal" and last > 0 and not bool((prompts.positions != last).any())
+
+
+def filled_cache(model: Model, ids: Int[Tensor, "prompt position"]) -> tuple[DynamicCache, Callable[[], Tensor]]:
+    """A cache of all but the last token, and what runs the last token's step with it and gives logits."""
+    module, ones, last = model.module, torch.ones_like(ids), model.blocks[-1]
+    cache = DynamicCache(config=module.config)
+
+    def run(ids: Tensor, mask: Tensor) -> Any:
+        return module(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+
+    with torch.no_grad():
+        # The cache is full once the last block has returned; logits of the prompt's words are not needed.
+        stop_after(last.module, lambda: run(ids[:, :-1], ones[:, :-1]), nth=last.call)
+    return cache, lambda: run(ids[:, -1:], ones).logits[:, 0]
 
 
 class _PrefixCache:
@@ -36,7 +56,7 @@ class _PrefixCache:
         return int(self.keys[layer_idx].shape[2])
 
 
-class CachedReplay(Replay):
+class CachedReplay(PartReplay):
     """Replay of the last position only, for causal models."""
 
     name = "replay-cached"
@@ -44,8 +64,7 @@ class CachedReplay(Replay):
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         super().__init__(model, prompts)
-        last = prompts.ids.shape[1] - 1
-        if model.kind != "causal" or last < 1 or bool((prompts.positions != last).any()):
+        if not steps_from_last(model, prompts):
             raise WayError("the changed position is not the last one of a causal prompt")
         first, self.template_cache, prefix = self._step(prompts.ids[:1])
         self.calls, self.attended = first.blocks, [call.output for call in first.attention]
@@ -56,23 +75,15 @@ class CachedReplay(Replay):
         self.clean_logits = every.logits
         self.hidden = [tensor_of(call.hidden) for call in every.blocks]
         self.mixed = [tensor_of(call.output) for call in every.attention]
-        self.neurons = [tensor_of(call.hidden).reshape(len(prompts), -1) for call in every.downs]
+        self.neurons = every.neurons
 
     def _step(self, ids: Tensor) -> tuple[Recorded, DynamicCache, tuple[list[Tensor], list[Tensor]]]:
         """Fill a cache with all but the last token, then record the last token's step."""
-        module, ones, last = self.model.module, torch.ones_like(ids), self.model.blocks[-1]
-        cache = DynamicCache(config=module.config)
-
-        def run(ids: Tensor, mask: Tensor) -> Any:
-            return module(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
-
-        with torch.no_grad():
-            # The cache is full once the last block has returned; logits of the prompt's words are not needed.
-            stop_after(last.module, lambda: run(ids[:, :-1], ones[:, :-1]), nth=last.call)
+        cache, last_step = filled_cache(self.model, ids)
         prefix = _kept(cache.layers, "keys"), _kept(cache.layers, "values")
         if len(cache.layers) != len(self.model.blocks):
             raise WayError(f"{len(cache.layers)} layers of keys and values for {len(self.model.blocks)} blocks")
-        return self._record(lambda: run(ids[:, -1:], ones).logits[:, 0], lambda call: call), cache, prefix
+        return self._record(last_step, torch.zeros_like(ids[:, 0]), self.attention), cache, prefix
 
     @property
     def tokens_per_row(self) -> int:

@@ -13,14 +13,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuronatlas.models.cached import CachedReplay
+from neuronatlas.models.cached import CachedReplay, steps_from_last
 from neuronatlas.models.model import Model
 from neuronatlas.models.replay import FullReplay
-from neuronatlas.models.ways import Plain, Prompts, Routing, Way
+from neuronatlas.models.ways import Plain, Prompts, Routing, Way, WayError
+from neuronatlas.models.whole import SteppedReplay, WholeReplay
 
 __all__ = ["Path", "choose_way", "path_gradients"]
 
-_WAYS: tuple[type[Way], ...] = (CachedReplay, FullReplay)
+_WAYS: tuple[type[Way], ...] = (CachedReplay, SteppedReplay, FullReplay, WholeReplay)
+_OF_LAST_POSITION = (CachedReplay, SteppedReplay)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,10 @@ def choose_way(model: Model, prompts: Prompts, site: str = "ffn") -> Way:
     if site == "ffn" and not model.intervened_sites and prompts.decoder_ids is None:
         for kind in _WAYS:
             if _suits(kind, model, prompts):
-                return kind(model, prompts)
+                try:
+                    return kind(model, prompts)
+                except WayError:  # these prompts are not of the kind that the proof was made with
+                    continue
     return Plain(model, prompts, site)
 
 
@@ -127,8 +132,7 @@ def _start(way: type[Way], model: Model, prompts: Prompts, site: str) -> Way:
 
 
 def _suits(kind: type[Way], model: Model, prompts: Prompts) -> bool:
-    last = prompts.ids.shape[1] - 1
-    if kind is CachedReplay and (model.kind != "causal" or last < 1 or bool((prompts.positions != last).any())):
+    if kind in _OF_LAST_POSITION and not steps_from_last(model, prompts):
         return False
     if kind.name not in model.ways:
         model.ways[kind.name] = _disproof(kind, model)
@@ -137,7 +141,7 @@ def _suits(kind: type[Way], model: Model, prompts: Prompts) -> bool:
 
 def _disproof(kind: type[Way], model: Model) -> str:
     """Why a way is wrong for this model, found by comparing it with plain re-runs on two random prompts; or nothing."""
-    probe = _probe(model, at_end=kind is CachedReplay)
+    probe = _probe(model, at_end=kind in _OF_LAST_POSITION)
     plain = path_gradients(model, probe, [0.5], [1.0], way=Plain)
     try:
         tried = path_gradients(model, probe, [0.5], [1.0], way=kind)

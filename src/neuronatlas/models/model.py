@@ -52,6 +52,7 @@ class Model:
     _digest: tuple[Seen, str] | None = field(default=None, repr=False)
     ways: dict[str, str] = field(default_factory=dict, repr=False)
     encoder_blocks: tuple[Block, ...] = ()
+    row_arguments: dict[str, dict[str, bool]] = field(default_factory=dict, repr=False)
 
     @property
     def has_experts(self) -> bool:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,36 +24,35 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import Call, first_tensor, overridden, record_calls, stop_after, with_first_tensor
 from neuronatlas.models.heads import answer_logits, head_readings, head_slopes
 from neuronatlas.models.model import Model
+from neuronatlas.models.taps import Edit, Point, tapped
 from neuronatlas.models.ways import Prompts, Slopes, Values, Way, WayError, gradients_of
 
-__all__ = ["FullReplay", "Recorded", "Replay", "tensor_of"]
+__all__ = ["FullReplay", "PartReplay", "Recorded", "Replay", "at_places", "tensor_of"]
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A pass of the model: the calls of each layer's block, attention module and down-projection, and logits."""
+    """A pass of the model: the calls of each layer's block and attention module, its neurons, and logits.
+
+    `neurons` are those at the prompts' positions [prompt, unit].
+    """
 
     blocks: list[Call]
     attention: list[Call]
-    downs: list[Call]
+    neurons: list[Tensor]
     logits: Tensor
 
 
 class Replay(Way):
-    """What the replaying ways share: the clean pass's records, the position-wise rest of a block, and the head."""
+    """What the replaying ways share: the clean pass's records, a block's place of neurons, and the head."""
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         super().__init__(model, prompts)
         if prompts.decoder_ids is not None:
             raise WayError("a decoder's blocks are given the encoder's states, which differ between prompts")
-        if model.has_experts:
-            raise WayError("the feed-forward neurons of a mixture of experts have no single down-projection")
-        if any(b.ffn is None or b.attention_module is None for b in model.blocks):
-            raise WayError("a block has no separate attention module")
+        self.points = model.site("ffn").points
         self.calls: list[Call] = []
-        self.attended: list[Any] = []
         self.hidden: list[Tensor] = []
-        self.mixed: list[Tensor] = []
         self.neurons = []
 
     @abstractmethod
@@ -76,16 +76,28 @@ class Replay(Way):
         readings, slopes = head_slopes(self.model, states, answers, self.prompts.readout)
         return readings.reshape(len(layers), len(leaves[0]), -1), gradients_of(states, leaves, slopes)
 
-    def _record(self, run: Callable[[], Tensor], trim: Callable[[Call], Call]) -> Recorded:
-        """Run the model and keep the calls of its blocks, attention modules and down-projections, layer by layer."""
-        blocks = self.model.blocks
-        attention = [b.attention_module for b in blocks if b.attention_module is not None]
-        downs = [b.ffn.module for b in blocks if b.ffn is not None]
+    def _record(
+        self,
+        run: Callable[[], Tensor],
+        places: Tensor,
+        attention: Sequence[nn.Module] = (),
+        trim: Callable[[Call], Call] = lambda call: call,
+    ) -> Recorded:
+        """Run the model and keep, layer by layer, the calls of its blocks and attention modules and its neurons.
+
+        `places` are the positions of the neurons in that run; `trim` may drop what is not needed of attention.
+        """
+        blocks, rows = self.model.blocks, torch.arange(len(places))
         calls: list[Call] = []
+        seen: dict[int, Tensor] = {}
+        edits: dict[Point, Edit] = {
+            p: (lambda x, p=p: seen.__setitem__(p.layer, x[rows, places])) for p in self.points
+        }
         with (
             torch.no_grad(),
             record_calls([b.module for b in blocks], calls),
-            record_calls([*attention, *downs], calls, trim),
+            record_calls(attention, calls, trim),
+            tapped(self.model.module, edits),
         ):
             logits = run()
         of: dict[nn.Module, list[Call]] = {}
@@ -97,27 +109,42 @@ class Replay(Way):
         def pick(modules: Sequence[nn.Module]) -> list[Call]:
             return [of[module][block.call] for module, block in zip(modules, blocks, strict=True)]
 
-        return Recorded(pick([b.module for b in blocks]), pick(attention), pick(downs), logits)
+        neurons = [seen[point.layer] for point in self.points]
+        return Recorded(pick([b.module for b in blocks]), pick(attention) if attention else [], neurons, logits)
+
+    def _alone(self, layer: int) -> Point:
+        """A layer's neurons in a pass of its block by itself."""
+        return replace(self.points[layer], call=0, calls=1)
+
+
+class PartReplay(Replay):
+    """Replay that runs of a row's own block only what follows attention, on the changed position alone."""
+
+    def __init__(self, model: Model, prompts: Prompts) -> None:
+        super().__init__(model, prompts)
+        self.attention = [b.attention_module for b in model.blocks if b.attention_module is not None]
+        if len(self.attention) < len(model.blocks):
+            raise WayError("a block has no separate attention module")
+        self.attended: list[Any] = []
+        self.mixed: list[Tensor] = []
 
     def _rest(self, layer: int, hidden: Tensor, mixed: Tensor, neurons: Tensor | None = None) -> Tensor:
         """Run a block on single positions, its attention's output being given, and if given its neurons as well."""
-        block = self.model.blocks[layer]
-        template = self.attended[layer]
-        assert block.attention_module is not None
-        assert block.ffn is not None
+        block, template = self.model.blocks[layer], self.attended[layer]
         forwards: dict[nn.Module, Callable[..., Any]] = {
-            block.attention_module: lambda *_, **__: with_first_tensor(template, mixed)
+            self.attention[layer]: lambda *_, **__: with_first_tensor(template, mixed)
         }
-        if neurons is not None:
-            project = block.ffn.module.forward
-            forwards[block.ffn.module] = lambda x, *_, **__: project(neurons.reshape(x.shape))
-            for up, width in block.ups:
-                forwards[up] = lambda x, *_, width=width, **__: x.new_zeros(1).expand(*x.shape[:-1], width)
-        with overridden(forwards):
+        with ExitStack() as stack:
+            if neurons is not None:
+                put: Edit = lambda x: neurons.reshape(x.shape).to(x.dtype)  # noqa: E731 - passed on as it is
+                stack.enter_context(tapped(block.module, {self._alone(layer): put}))
+                for up, width in block.ups:
+                    forwards[up] = lambda x, *_, width=width, **__: x.new_zeros(1).expand(*x.shape[:-1], width)
+            stack.enter_context(overridden(forwards))
             return tensor_of(self.calls[layer].given(hidden).run())
 
 
-class FullReplay(Replay):
+class FullReplay(PartReplay):
     """Replay in which a row carries all positions of its prompt: for masked models, and any position of causal ones."""
 
     name = "replay"
@@ -130,20 +157,22 @@ class FullReplay(Replay):
         self.clean_logits = every.logits
         self.hidden = [tensor_of(call.hidden) for call in every.blocks] + [tensor_of(every.blocks[-1].output)]
         self.mixed = [tensor_of(call.output) for call in every.attention]
-        self.neurons = [tensor_of(call.hidden) for call in every.downs]
+        self.neurons = every.neurons
 
     def _pass(self, prompts: Prompts) -> Recorded:
-        """A clean pass; of the attention's output and the neurons only the changed positions are kept."""
+        """A clean pass; of the attention's output only the changed positions are kept."""
         rows = torch.arange(len(prompts))
 
         def trim(call: Call) -> Call:
-            given, output = tensor_of(call.hidden), tensor_of(call.output)
-            kept = given.reshape(*prompts.ids.shape, -1)[rows, prompts.positions]
+            output = tensor_of(call.output)
             if output.ndim == 3:
-                output = _at(output, rows, prompts.positions)
-            return Call(call.module, (kept,), {}, with_first_tensor(call.output, output))
+                output = at_places(output, rows, prompts.positions)
+            return Call(call.module, (), {}, with_first_tensor(call.output, output))
 
-        return self._record(lambda: answer_logits(self.model, prompts.ids, prompts.answer_positions), trim)
+        def run() -> Tensor:
+            return answer_logits(self.model, prompts.ids, prompts.answer_positions)
+
+        return self._record(run, prompts.positions, self.attention, trim)
 
     @property
     def tokens_per_row(self) -> int:
@@ -160,7 +189,7 @@ class FullReplay(Replay):
             parts = [] if state is None else [self._lift(layer, state, places)]
             if layer in of:
                 new = self._rest(
-                    layer, _at(self.hidden[layer], rows, positions), self.mixed[layer][rows], of[layer].flatten(0, 1)
+                    layer, at_places(self.hidden[layer], rows, positions), self.mixed[layer][rows], of[layer].flatten(0, 1)
                 )
                 parts.append(self._started(layer, rows, positions, places, new))
             state = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -172,17 +201,15 @@ class FullReplay(Replay):
         call = self.calls[layer].given(state)
         if layer < len(self.model.blocks) - 1:
             return tensor_of(call.run())
-        attention = self.model.blocks[layer].attention_module
-        assert attention is not None
-        mixed = tensor_of(stop_after(attention, call.run))
+        mixed = tensor_of(stop_after(self.attention[layer], call.run))
         rows, where = torch.arange(len(state)), places.repeat(len(state) // len(places))
-        return self._rest(layer, _at(state, rows, where), _at(mixed, rows, where))
+        return self._rest(layer, at_places(state, rows, where), at_places(mixed, rows, where))
 
     def _started(self, layer: int, rows: Tensor, positions: Tensor, places: Tensor, new: Tensor) -> Tensor:
         """The clean output of a block with the changed position put in; of the last block, the answers' places only."""
         if layer < len(self.model.blocks) - 1:
             return self.hidden[layer + 1][rows].index_put((torch.arange(len(rows)), positions), new[:, 0])
-        return torch.where((positions == places).reshape(-1, 1, 1), new, _at(self.hidden[-1], rows, places))
+        return torch.where((positions == places).reshape(-1, 1, 1), new, at_places(self.hidden[-1], rows, places))
 
 
 def tensor_of(value: Any) -> Tensor:
@@ -193,6 +220,6 @@ def tensor_of(value: Any) -> Tensor:
     return tensor
 
 
-def _at(values: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+def at_places(values: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
     """[row, 1, width]: one position of each row."""
     return values[rows, positions].unsqueeze(1)

@@ -35,7 +35,7 @@ class Block:
 
     `call` is how often the module was called before in the same pass (0 but for models whose layers share weights), and
     `calls` how often it is called in all; `positions_first` where its hidden states are [position, row, width].
-    `attention_module` is the largest submodule that holds the attention output and not the feed-forward one; `ups` are
+    `attention_module` is the largest submodule that holds the attention output and no feed-forward neurons; `ups` are
     the projections that feed the down-projection, each with its output's width; `output` is what the block gave in the
     traced pass, whose form its stand-ins copy. A mixture of experts has `experts` in place of `ffn`. `reason` says why
     there is neither, and `unaccounted` whether weights behind no projection write to the residual stream.
@@ -94,7 +94,8 @@ def _find_block(layer: int, path: str, stack: Stack) -> Block:
     attention = search.projection(mixers[0]) if len(mixers) == 1 else None
     readers = [w for w in writers if reach[w] == "encoder"]
     crossing = search.projection(readers[0]) if len(readers) == 1 else None
-    child = search.child_without(attention, ffn) if attention and ffn else None
+    feeding = _holders(ffn, mixture)
+    child = search.child_without(attention, feeding) if attention and feeding else None
     inside = set(child.modules()) if child is not None else set()
     ups = search.ups(ffn, [m for m in search.outputs if m not in inside and m not in writers]) if ffn else ()
     unaccounted = bool(experts or past) and mixture is None
@@ -109,6 +110,13 @@ def _find_block(layer: int, path: str, stack: Stack) -> Block:
         experts=mixture,
         cross_attention=crossing,
     )
+
+
+def _holders(ffn: Projection | None, mixture: Experts | None) -> list[nn.Module]:
+    """The modules that feed-forward neurons go into."""
+    if mixture is not None:
+        return [mixture.module, *([mixture.shared.module] if mixture.shared is not None else [])]
+    return [] if ffn is None else [ffn.module]
 
 
 def _feed_forward(
@@ -357,12 +365,12 @@ class _Search:
     def projection(self, module: nn.Module) -> Projection:
         return Projection(self.names[module], module, self.inputs[module].shape[-1])
 
-    def child_without(self, inside: Projection, outside: Projection) -> nn.Module | None:
-        """The largest submodule of the block that holds `inside` and not `outside`; None when there is none."""
+    def child_without(self, inside: Projection, outside: Sequence[nn.Module]) -> nn.Module | None:
+        """The largest submodule of the block that holds `inside` and none of `outside`; None when there is none."""
         parts = inside.path.split(".")
         for depth in range(1, len(parts)):
             module = self.call.module.get_submodule(".".join(parts[:depth]))
-            if outside.module not in set(module.modules()):
+            if not set(outside) & set(module.modules()):
                 return module
         return None
 
