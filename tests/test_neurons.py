@@ -110,7 +110,7 @@ def test_flat_indices_count_every_neuron_once_in_address_order(layout: Layout) -
     ("address", "reason"),
     [
         ("L4.U0", "no layer 4 .*layers 0 to 3"),
-        ("L1.U0", "no unit 0 .*layer 1 has"),
+        ("L1.U0", "no unit 0 .*layer 1 has no neurons"),
         ("L2.U5", "no unit 5 .*layer 2 has units 0 to 4"),
     ],
 )

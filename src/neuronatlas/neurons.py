@@ -72,8 +72,9 @@ class Neuron:
 class Layout:
     """Where addresses count: the site, the stack, the weights' digest and how many neurons each layer has.
 
-    Two layouts that differ in any of these never mix. Layers may have different widths. `experts` says of each layer
-    how many neurons each of its experts has, or () where it has none; it is empty where no layer has experts.
+    Two layouts that differ in any of these never mix. Layers may have different widths, and width 0 where they have no
+    neurons. `experts` says of each layer how many neurons each of its experts has, or () where it has none; it is empty
+    where no layer has experts.
 
     >>> Layout(site="ffn", widths=(3, 5)).n_neurons
     8
@@ -125,7 +126,8 @@ class Layout:
             raise NeuronError(f"no expert {expert} for {neuron}: layer {neuron.layer} has experts 0 to {last}")
         if not 0 <= neuron.unit < widths[expert]:
             where = f"layer {neuron.layer}" + ("" if neuron.expert is None else f", expert {expert}")
-            raise NeuronError(f"no unit {neuron.unit} for {neuron}: {where} has units 0 to {widths[expert] - 1}")
+            units = f"units 0 to {widths[expert] - 1}" if widths[expert] else "no neurons"
+            raise NeuronError(f"no unit {neuron.unit} for {neuron}: {where} has {units}")
         return self.offsets[neuron.layer] + sum(widths[:expert]) + neuron.unit
 
     def neuron(self, index: int) -> Neuron:

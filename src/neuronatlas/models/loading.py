@@ -129,7 +129,7 @@ def _with_experts(
     module: PreTrainedModel, stacks: Sequence[tuple[Block, ...]], run: Callable[[], Tensor]
 ) -> list[tuple[Block, ...]]:
     """Make the experts' neurons reachable, or say in their blocks why they cannot be."""
-    usable = [blocks for blocks in stacks if all(b.experts is not None or b.ffn is not None for b in blocks)]
+    usable = [blocks for blocks in stacks if all(b.experts or b.ffn or b.bare for b in blocks)]
     experts = [block.experts for blocks in stacks for block in blocks if block.experts is not None]
     wanted = [block.experts for blocks in usable for block in blocks if block.experts is not None]
     try:

@@ -91,7 +91,7 @@ class Replay(Way):
         calls: list[Call] = []
         seen: dict[int, Tensor] = {}
         edits: dict[Point, Edit] = {
-            p: (lambda x, p=p: seen.__setitem__(p.layer, x[rows, places])) for p in self.points
+            p: (lambda x, p=p: seen.__setitem__(p.layer, x[rows, places])) for p in self.points if p.width
         }
         with (
             torch.no_grad(),
@@ -109,7 +109,8 @@ class Replay(Way):
         def pick(modules: Sequence[nn.Module]) -> list[Call]:
             return [of[module][block.call] for module, block in zip(modules, blocks, strict=True)]
 
-        neurons = [seen[point.layer] for point in self.points]
+        none = logits.new_zeros(len(places), 0)
+        neurons = [seen[point.layer] if point.width else none for point in self.points]
         return Recorded(pick([b.module for b in blocks]), pick(attention) if attention else [], neurons, logits)
 
     def _alone(self, layer: int) -> Point:
@@ -136,8 +137,7 @@ class PartReplay(Replay):
         }
         with ExitStack() as stack:
             if neurons is not None:
-                put: Edit = lambda x: neurons.reshape(x.shape).to(x.dtype)  # noqa: E731 - passed on as it is
-                stack.enter_context(tapped(block.module, {self._alone(layer): put}))
+                stack.enter_context(tapped(block.module, {self._alone(layer): _replacing_all(neurons)}))
                 for up, width in block.ups:
                     forwards[up] = lambda x, *_, width=width, **__: x.new_zeros(1).expand(*x.shape[:-1], width)
             stack.enter_context(overridden(forwards))
@@ -210,6 +210,11 @@ class FullReplay(PartReplay):
         if layer < len(self.model.blocks) - 1:
             return self.hidden[layer + 1][rows].index_put((torch.arange(len(rows)), positions), new[:, 0])
         return torch.where((positions == places).reshape(-1, 1, 1), new, at_places(self.hidden[-1], rows, places))
+
+
+def _replacing_all(neurons: Tensor) -> Edit:
+    """An edit that gives every row and position its neurons, in whatever shape the model has them."""
+    return lambda given: neurons.reshape(given.shape).to(given.dtype)
 
 
 def tensor_of(value: Any) -> Tensor:

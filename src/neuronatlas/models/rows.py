@@ -46,8 +46,8 @@ def of_rows(
     def chosen(place: str, tensor: Tensor) -> Tensor:
         if not per_row[f"{layer} {place}"]:
             return tensor
-        each = tensor.reshape(recorded, -1, *tensor.shape[1:])
-        return each[rows.to(tensor.device)].reshape(-1, *tensor.shape[1:])
+        each = tensor.unflatten(0, (recorded, tensor.shape[0] // recorded))
+        return each[rows.to(tensor.device)].flatten(0, 1)
 
     return _mapped_call(call, chosen)
 
@@ -88,7 +88,7 @@ class _Layers(list[Any]):
 
 
 def cache_of_rows(cache: Any, rows: Int[Tensor, " row"]) -> Any:
-    """A cache of transformers as it would be if `rows` of its rows were all; the given one is not changed by its use."""
+    """A cache of transformers as it would be if `rows` of its rows were all; its use does not change the given one."""
     chosen = copy(cache)
     chosen.layers = _Layers(cache.layers)
     chosen.layers.rows = rows

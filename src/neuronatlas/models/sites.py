@@ -65,7 +65,7 @@ class Site:
 
 def path_pattern(site: Site) -> str:
     """The path of a site's modules with {i} for the layer's number, or the first and the last one."""
-    paths = [point.path for point in site.points]
+    paths = [point.path for point in site.points if point.width]
     found = {re.sub(r"\.\d+(?=\.|$)", ".{i}", path, count=1) for path in paths}
     if len(set(paths)) == 1 or len(found) > 1:
         return " ... ".join(dict.fromkeys((paths[0], paths[-1])))
@@ -80,6 +80,8 @@ def propose_sites(blocks: Sequence[Block], stack: Stack, prefix: str = "") -> tu
     sites, missing = {}, {}
     for name in ("ffn", "attention", "cross_attention") if stack.reads else ("ffn", "attention"):
         points = [_point(block, name) for block in blocks]
+        if not any(point is not None and point.width for point in points):
+            points = [None] * len(blocks)  # where no layer has such neurons there is no such site
         lacking = [block for block, point in zip(blocks, points, strict=True) if point is None]
         if lacking:
             reason = lacking[0].reason if name == "ffn" else _NO_ATTENTION[name]
@@ -102,12 +104,14 @@ def _base(site: Site) -> str:
 
 
 def _point(block: Block, name: str) -> Point | None:
-    """Where a block has the neurons of a site."""
+    """Where a block has the neurons of a site; a point of width 0 where it has no feed-forward neurons at all."""
     experts, found = block.experts, _of(block, name)
     if name == "ffn" and experts is not None:
         shared = None if experts.shared is None else experts.shared.module
         path, widths = f"{block.path}.{experts.path}", experts.widths
         point = Point(block.layer, path, experts.module, sum(widths), "experts", experts=widths, shared=shared)
+    elif name == "ffn" and block.bare:
+        point = Point(block.layer, block.path, block.module, 0)
     elif found is not None:
         point = Point(block.layer, f"{block.path}.{found.path}", found.module, found.width)
     else:
@@ -226,6 +230,8 @@ def _prove_layer(
                 raise SiteError(
                     f"{where}: the output depends on {values.shape[1]} positions for a prompt of {positions}"
                 )
+    if point.width == 0:
+        return LayerProof(point.layer, point.path, 0, 0.0)
     error = 0.0
     if _base(site) != "hidden":
         error = _experts_error(point, values, run) if point.experts else _projection_error(root, point, values, run)

@@ -38,7 +38,8 @@ class Block:
     `attention_module` is the largest submodule that holds the attention output and no feed-forward neurons; `ups` are
     the projections that feed the down-projection, each with its output's width; `output` is what the block gave in the
     traced pass, whose form its stand-ins copy. A mixture of experts has `experts` in place of `ffn`. `reason` says why
-    there is neither, and `unaccounted` whether weights behind no projection write to the residual stream.
+    there is neither, and `unaccounted` whether weights behind no projection write to the residual stream. `own` is how
+    many position-wise projections write to it.
     """
 
     layer: int
@@ -56,6 +57,12 @@ class Block:
     cross_attention: Projection | None = None
     calls: int = 1
     positions_first: bool = False
+    own: int = 0
+
+    @property
+    def bare(self) -> bool:
+        """Whether it has no feed-forward neurons: all that writes to the residual stream is one mixer of positions."""
+        return self.experts is None and self.own == 0 and self.attention is not None and not self.unaccounted
 
 
 def find_blocks(module: nn.Module, stack: Stack) -> tuple[Block, ...]:
@@ -109,6 +116,7 @@ def _find_block(layer: int, path: str, stack: Stack) -> Block:
         unaccounted=unaccounted,
         experts=mixture,
         cross_attention=crossing,
+        own=len(own),
     )
 
 

@@ -26,7 +26,8 @@ class Point:
 
     Or, at the side "experts", what goes into the down-projections of a module of experts, side by side, and behind them
     into that of the `shared` expert. `experts` are their widths. Where `positions_first`, what the module has is
-    [position, row, unit]; edits are given [row, position, unit] all the same.
+    [position, row, unit]; edits are given [row, position, unit] all the same. A layer without neurons has a point of
+    width 0, at the input of its block, where edits are given [row, position, 0] and change nothing.
     """
 
     layer: int
@@ -91,6 +92,7 @@ def tapped(root: nn.Module, edits: Mapping[Point, Edit]) -> Iterator[None]:
     """
     state = _Pass({point.module for point in edits if point.calls > 1})
     handles = [root.register_forward_pre_hook(state.begin, with_kwargs=True)]
+    edits = {point: edit if point.width else _of_nothing(edit) for point, edit in edits.items()}
     mixtures = [_Mixture(point, edit, state) for point, edit in edits.items() if point.side == "experts"]
     for module in dict.fromkeys(point.module for point in edits if point.side != "experts"):
         inputs = {p.call: e for p, e in edits.items() if p.module is module and p.side == "input"}
@@ -111,6 +113,15 @@ def tapped(root: nn.Module, edits: Mapping[Point, Edit]) -> Iterator[None]:
         for mixture in mixtures:
             stack.enter_context(edited(mixture.point.module, partial(state.applied, mixture.routed)))
         yield
+
+
+def _of_nothing(edit: Edit) -> Edit:
+    """An edit of a layer without neurons: it sees that there are none, and what it gives back is left."""
+
+    def see(values: Tensor) -> None:
+        edit(values[..., :0])
+
+    return see
 
 
 class _Mixture:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.graph import allow_mutation_on_saved_tensors
 
 from neuronatlas.models.cached import filled_cache, steps_from_last
 from neuronatlas.models.calls import Call
@@ -22,7 +23,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.models.replay import Recorded, Replay, at_places, tensor_of
 from neuronatlas.models.rows import cache_of_rows, of_rows, row_arguments, tensors
 from neuronatlas.models.taps import Edit, Point, tapped
-from neuronatlas.models.ways import Prompts, Values, WayError
+from neuronatlas.models.ways import Prompts, Slopes, Values, WayError
 
 __all__ = ["SteppedReplay", "WholeReplay"]
 
@@ -34,7 +35,8 @@ class WholeReplay(Replay):
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         super().__init__(model, prompts)
-        self.recorded = recorded = self._pass(prompts)
+        self.recorded: Recorded = self._pass(prompts)
+        recorded = self.recorded
         self.per_row = self._row_arguments(recorded)
         self.calls, self.clean_logits, self.neurons = recorded.blocks, recorded.logits, recorded.neurons
         self.hidden = [tensor_of(call.hidden) for call in recorded.blocks]
@@ -67,11 +69,13 @@ class WholeReplay(Replay):
     def _states(self, layers: Sequence[int], values: Values, chosen: slice) -> Float[Tensor, "row 1 width"]:
         of = dict(zip(layers, values, strict=True))
         new = torch.arange(len(self.prompts))[chosen].repeat_interleave(values[0].shape[1])
-        rows, states = new[:0], []
+        rows = new[:0]
+        states: list[Tensor] = []
         for layer in range(min(layers), len(self.model.blocks)):
             edits: dict[Point, Edit] = {}
             if layer in of:
-                edits[self._alone(layer)] = self._put(len(rows), self.changed[new], of[layer].flatten(0, 1))
+                if of[layer].shape[-1]:
+                    edits[self._alone(layer)] = self._put(len(rows), self.changed[new], of[layer].flatten(0, 1))
                 rows, states = torch.cat([rows, new]), [*states, self.hidden[layer][new]]
             call = self._call(layer, rows).given(torch.cat(states))
             with tapped(self.model.blocks[layer].module, edits):
@@ -107,11 +111,19 @@ class SteppedReplay(WholeReplay):
     """
 
     name = "replay-stepped"
+    recorded: _Step
 
     def __init__(self, model: Model, prompts: Prompts) -> None:
         if not steps_from_last(model, prompts):
             raise WayError("the changed position is not the last one of a causal prompt")
         super().__init__(model, prompts)
+
+    def gradients(self, layers: Sequence[int], values: Values, chosen: slice) -> Slopes:
+        """Gradients of all rows, also where a model writes the states that it keeps in place of keys over old ones."""
+        if all(isinstance(getattr(layer, "keys", None), Tensor) for layer in self.recorded.before.layers):
+            return super().gradients(layers, values, chosen)
+        with allow_mutation_on_saved_tensors():
+            return super().gradients(layers, values, chosen)
 
     def _places(self) -> tuple[Tensor, Tensor]:
         only = torch.zeros_like(self.prompts.positions)
@@ -120,10 +132,9 @@ class SteppedReplay(WholeReplay):
     def _pass(self, prompts: Prompts) -> _Step:
         cache, last_step = filled_cache(self.model, prompts.ids)
         before = deepcopy(cache)  # the step adds to its cache, and may do so in place
-        recorded = self._record(last_step, torch.zeros_like(prompts.positions))
-        return _Step(**vars(recorded), given=cache, before=before)
+        step = self._record(last_step, torch.zeros_like(prompts.positions))
+        return _Step(**vars(step), given=cache, before=before)
 
     def _call(self, layer: int, rows: Int[Tensor, " row"]) -> Call:
-        assert isinstance(self.recorded, _Step)
         cache = cache_of_rows(self.recorded.before, rows)
         return super()._call(layer, rows).swapped({id(self.recorded.given): cache})

@@ -30,7 +30,7 @@ _NO_GROUPS: dict[str, Any] = {"num_key_value_heads": 4}
 _BYTES: dict[str, Any] = {"cross_attn_k": 2, "hidden_size_global": 32, "intermediate_size": 48}
 
 HELP: dict[str, dict[str, Any]] = {
-    "bamba": {"mamba_n_heads": 8},
+    "bamba": {"mamba_n_heads": 8, "attn_layer_indices": [1, 3]},
     "blt": {
         "encoder_hash_byte_group_vocab": 50,
         "patcher_config": {"intermediate_size": 48},
@@ -66,6 +66,7 @@ HELP: dict[str, dict[str, Any]] = {
     "granite_speech_plus": {
         "encoder_config": {"hidden_dim": 32, "output_dim": 8, "input_dim": 16, "max_pos_emb": 16, "context_size": 8}
     },
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "led": {"max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 64, "attention_window": 16},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "longcat_flash": {"head_dim": 8, "qk_head_dim": 16, "zero_expert_num": 2, "num_layers": 2},

@@ -198,6 +198,8 @@ def _suppress_and_restore(model: Model, site: str) -> None:
     with torch.no_grad():
         before = model.logits(*given)
         for layer, width in enumerate(layout.widths):
+            if not width:  # nothing to suppress
+                continue
             neurons = layout.set(layout.at(layer, place) for place in range(0, width, 3))
             with suppress(model, neurons):
                 inside = model.logits(*given)
