@@ -51,7 +51,8 @@ class Attribution(NeuronScores):
     `answered` is P(answer) and log(P / (1 - P)) of the unchanged model; `zeroed[layer]` is P with all neurons of a
     layer at 0; `gaps[layer]` is the completeness gap, the layer's sum of scores less (P - zeroed): 0 for an exact
     integral, so a large one asks for more steps (NaN for the activation baseline, which is no integral). `way` says how
-    the rows were run: `replay-cached`, `replay-stepped`, `replay`, `replay-whole` or `plain`; `activations` are the neurons themselves.
+    the rows were run: `replay-cached`, `replay-stepped`, `replay`, `replay-whole` or `plain`; `activations` are the
+    neurons themselves.
 
     Where the answer has several tokens, all of this is in log P (`unit`), and is the sum over `tokens`: the attribution
     of each token's log P, given the tokens before it, to the neurons at its own place. Activations are then their mean.

@@ -189,7 +189,10 @@ class FullReplay(PartReplay):
             parts = [] if state is None else [self._lift(layer, state, places)]
             if layer in of:
                 new = self._rest(
-                    layer, at_places(self.hidden[layer], rows, positions), self.mixed[layer][rows], of[layer].flatten(0, 1)
+                    layer,
+                    at_places(self.hidden[layer], rows, positions),
+                    self.mixed[layer][rows],
+                    of[layer].flatten(0, 1),
                 )
                 parts.append(self._started(layer, rows, positions, places, new))
             state = parts[0] if len(parts) == 1 else torch.cat(parts)

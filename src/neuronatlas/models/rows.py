@@ -38,9 +38,7 @@ def row_arguments(one: Sequence[Call], two: Sequence[Call]) -> dict[str, bool]:
     return found
 
 
-def of_rows(
-    call: Call, layer: int, per_row: Mapping[str, bool], rows: Int[Tensor, " row"], recorded: int
-) -> Call:
+def of_rows(call: Call, layer: int, per_row: Mapping[str, bool], rows: Int[Tensor, " row"], recorded: int) -> Call:
     """A call that was recorded with `recorded` rows, its arguments being those of `rows` of them."""
 
     def chosen(place: str, tensor: Tensor) -> Tensor:
