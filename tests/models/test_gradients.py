@@ -116,9 +116,8 @@ def test_cached_replay_gives_the_gradients_of_plain_reruns(
 
 def test_an_architecture_that_defeats_replay_is_run_again_in_full(model_of: ModelOf, ids: Tensor) -> None:
     model = model_of("bloom")
-    model = replace(
-        model, ways={way: "planted" for way in ("replay-cached", "replay-stepped", "replay", "replay-whole")}
-    )
+    refused = dict.fromkeys(("replay-cached", "replay-stepped", "replay", "replay-whole"), "planted")
+    model = replace(model, ways=refused)
     assert path_gradients(model, prompts_for(model, ids), [0.5], [1.0]).way == "plain"
 
 

@@ -1,4 +1,4 @@
-"""Replay by whole blocks and by steps, one architecture for each kind of block that needs it; layers without neurons."""
+"""Replay by whole blocks and by steps, an architecture for each kind of block that needs it; layers without neurons."""
 
 from dataclasses import replace
 from functools import lru_cache

@@ -1,8 +1,8 @@
-"""Recorded calls of blocks, run again on other rows: which arguments have entries for each row, and those of some rows.
+"""Recorded calls of blocks, run again on other rows: which arguments have entries for each row, and those of some.
 
-A block is given more than hidden states: masks, distances between positions (ALiBi), inputs of its own, a language. Some
-of these are the same for every row, others have one or several entries a row. Comparing a pass of one row with a pass of
-two tells them apart, so no argument is known by its name.
+A block is given more than hidden states: masks, distances between positions (ALiBi), inputs of its own, a language.
+Some of these are the same for every row, others have one or several entries a row. Comparing a pass of one row with a
+pass of two tells them apart, so no argument is known by its name.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["cache_of_rows", "of_rows", "row_arguments", "tensors"]
 def tensors(call: Call) -> dict[str, Tensor]:
     """The tensors among a call's arguments but for its hidden states, by their places."""
     found: dict[str, Tensor] = {}
-    _mapped_call(call, lambda place, tensor: found.setdefault(place, tensor))
+    _mapped_call(call, found.setdefault)
     return found
 
 
 def row_arguments(one: Sequence[Call], two: Sequence[Call]) -> dict[str, bool]:
-    """Whether an argument, by its layer and place, has entries for each row: twice as many with two rows as with one."""
+    """Whether an argument, by its layer and place, has entries for each row: twice as many for two rows as for one."""
     found = {}
     for layer, (single, double) in enumerate(zip(one, two, strict=True)):
         after = tensors(double)

@@ -128,8 +128,8 @@ def _definitions() -> list[str]:
         "- **not built**: transformers gave no model, for a missing library or for a configuration that was not found.",
         "- **ffn, attention, hidden**: layers x neurons of each proved site, the decoder's first where there is an "
         "encoder too; a layer without neurons has 0. **runs by**: how attribution ran, `replay-cached`, "
-        "`replay-stepped`, `replay` and `replay-whole` (docs/method.md) being the fast ways, in that order, and `plain` "
-        "the re-runs themselves, so that its deviation is 0 by nature. **deviation**: the largest of a score, "
+        "`replay-stepped`, `replay` and `replay-whole` (docs/method.md) being the fast ways, in that order, and "
+        "`plain` the re-runs themselves, so that its deviation is 0 by nature. **deviation**: the largest of a score, "
         "as a share of the largest score.",
     ]
 
