@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -90,9 +91,11 @@ class Replay(Way):
         blocks, rows = self.model.blocks, torch.arange(len(places))
         calls: list[Call] = []
         seen: dict[int, Tensor] = {}
-        edits: dict[Point, Edit] = {
-            p: (lambda x, p=p: seen.__setitem__(p.layer, x[rows, places])) for p in self.points if p.width
-        }
+
+        def keep(layer: int, given: Tensor) -> None:
+            seen[layer] = given[rows, places]
+
+        edits: dict[Point, Edit] = {p: partial(keep, p.layer) for p in self.points if p.width}
         with (
             torch.no_grad(),
             record_calls([b.module for b in blocks], calls),

@@ -44,7 +44,7 @@ def of_rows(call: Call, layer: int, per_row: Mapping[str, bool], rows: Int[Tenso
     def chosen(place: str, tensor: Tensor) -> Tensor:
         if not per_row[f"{layer} {place}"]:
             return tensor
-        each = tensor.unflatten(0, (recorded, tensor.shape[0] // recorded))
+        each = tensor.reshape(recorded, tensor.shape[0] // recorded, *tensor.shape[1:])
         return each[rows.to(tensor.device)].flatten(0, 1)
 
     return _mapped_call(call, chosen)

@@ -20,49 +20,13 @@ from torch import Tensor, nn
 
 from neuronatlas.models.calls import Call, first_tensor, overridden, record_calls, with_first_tensor
 from neuronatlas.models.experts import expert_width, interface_reason
-from neuronatlas.models.parts import Experts, Projection
+from neuronatlas.models.parts import Block, Experts, Projection
 from neuronatlas.models.stacks import Stack
 
 __all__ = ["Block", "find_blocks"]
 
 Reach = Literal["own", "others", "none", "encoder"]
 """What a tensor depends on at a position: that position alone, others too, nothing that was changed, or an encoder."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One layer: a call of a block module, and the projections found in it.
-
-    `call` is how often the module was called before in the same pass (0 but for models whose layers share weights), and
-    `calls` how often it is called in all; `positions_first` where its hidden states are [position, row, width].
-    `attention_module` is the largest submodule that holds the attention output and no feed-forward neurons; `ups` are
-    the projections that feed the down-projection, each with its output's width; `output` is what the block gave in the
-    traced pass, whose form its stand-ins copy. A mixture of experts has `experts` in place of `ffn`. `reason` says why
-    there is neither, and `unaccounted` whether weights behind no projection write to the residual stream. `own` is how
-    many position-wise projections write to it.
-    """
-
-    layer: int
-    path: str
-    module: nn.Module
-    call: int
-    ffn: Projection | None
-    attention: Projection | None
-    attention_module: nn.Module | None
-    ups: tuple[tuple[nn.Module, int], ...]
-    output: Any = field(repr=False)
-    reason: str = ""
-    unaccounted: bool = False
-    experts: Experts | None = None
-    cross_attention: Projection | None = None
-    calls: int = 1
-    positions_first: bool = False
-    own: int = 0
-
-    @property
-    def bare(self) -> bool:
-        """Whether it has no feed-forward neurons: all that writes to the residual stream is one mixer of positions."""
-        return self.experts is None and self.own == 0 and self.attention is not None and not self.unaccounted
 
 
 def find_blocks(module: nn.Module, stack: Stack) -> tuple[Block, ...]:
@@ -101,7 +65,7 @@ def _find_block(layer: int, path: str, stack: Stack) -> Block:
     attention = search.projection(mixers[0]) if len(mixers) == 1 else None
     readers = [w for w in writers if reach[w] == "encoder"]
     crossing = search.projection(readers[0]) if len(readers) == 1 else None
-    feeding = _holders(ffn, mixture)
+    feeding = mixture.modules if mixture else [ffn.module] if ffn else []
     child = search.child_without(attention, feeding) if attention and feeding else None
     inside = set(child.modules()) if child is not None else set()
     ups = search.ups(ffn, [m for m in search.outputs if m not in inside and m not in writers]) if ffn else ()
@@ -118,13 +82,6 @@ def _find_block(layer: int, path: str, stack: Stack) -> Block:
         cross_attention=crossing,
         own=len(own),
     )
-
-
-def _holders(ffn: Projection | None, mixture: Experts | None) -> list[nn.Module]:
-    """The modules that feed-forward neurons go into."""
-    if mixture is not None:
-        return [mixture.module, *([mixture.shared.module] if mixture.shared is not None else [])]
-    return [] if ffn is None else [ffn.module]
 
 
 def _feed_forward(
