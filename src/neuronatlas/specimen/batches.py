@@ -1,12 +1,11 @@
-"""Rows of the corpus as batches of equal length, masked anew in every epoch."""
+"""Rows of the corpus as batches of equal length, drawn and hidden anew in every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import BertTokenizer
@@ -14,10 +13,8 @@ from transformers import BertTokenizer
 from neuronatlas.specimen.corpus import KINDS, Rivals, Row
 
 TOKENS_A_BATCH = 1_024
-RANDOM_MASK = 0.15
 NOISY_ROWS, NOISE = 0.3, 0.15
-FILLED_ROWS = 0.5
-# What share of an epoch's rows of a kind is drawn with its answer hidden, and what share masked at random.
+# What share of an epoch's rows of a kind is drawn to ask for its answer, and what share to ask for any words.
 ASKED_SHARE = {"fact": 1.0, "framed fact": 0.4, "composition": 0.3, "grammar": 0.0}
 RANDOM_SHARE = {"fact": 0.15, "framed fact": 0.0, "composition": 0.05, "grammar": 0.3}
 
@@ -47,21 +44,21 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class Batch:
-    """Masked texts of one length, no padding.
+    """Texts of one length, no padding.
 
-    `places` are the flat positions of what is to be found: `targets`. `rivals` are rows of the rivals' table for
-    wholly hidden answers of facts, and 0 for all else.
+    `places` are the flat positions at which the model is to find `targets`. `rivals` are rows of the rivals' table for
+    places that choose a fact's answer, and 0 for all else.
     """
 
     ids: Int[Tensor, "row token"]
-    places: Int[Tensor, " masked"]
-    targets: Int[Tensor, " masked"]
-    rivals: Int[Tensor, " masked"]
+    places: Int[Tensor, " place"]
+    targets: Int[Tensor, " place"]
+    rivals: Int[Tensor, " place"]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What masking has to know of the tokenizer."""
+    """What hiding words has to know of the tokenizer."""
 
     mask: int
     size: int
@@ -126,7 +123,13 @@ def _inside(offsets: Int[np.ndarray, "row token side"], spans: list[tuple[int, i
     return found & (offsets[:, :, 1] > offsets[:, :, 0])
 
 
-def epoch_batches(text: EncodedText, vocabulary: Vocabulary, seed: int, epoch: int) -> Iterator[Batch]:
+Hiding = Callable[
+    [Encoded, Int[np.ndarray, " pick"], Bool[np.ndarray, " pick"], Vocabulary, np.random.Generator], Batch
+]
+"""Makes a batch of picked rows of one length; of those that are marked, the answer is asked."""
+
+
+def epoch_batches(text: EncodedText, hide: Hiding, vocabulary: Vocabulary, seed: int, epoch: int) -> Iterator[Batch]:
     """One epoch in random order; the same for the same seed and epoch."""
     chance = np.random.default_rng((seed, epoch))
     plan: list[tuple[int, Int[np.ndarray, " pick"], Bool[np.ndarray, " pick"]]] = []
@@ -140,7 +143,7 @@ def epoch_batches(text: EncodedText, vocabulary: Vocabulary, seed: int, epoch: i
                 plan.append((length, picks[part], is_asked[part]))
     for number in chance.permutation(len(plan)):
         length, picks, is_asked = plan[number]
-        yield _masked(text.by_length[length], picks, is_asked, vocabulary, chance)
+        yield hide(text.by_length[length], picks, is_asked, vocabulary, chance)
 
 
 def _rows_a_batch(length: int) -> int:
@@ -154,46 +157,14 @@ def _draw(
     return np.flatnonzero(chance.random(len(kind)) < wanted)
 
 
-def _masked(
+def noise(
     group: Encoded,
     picks: Int[np.ndarray, " pick"],
     is_asked: Bool[np.ndarray, " pick"],
-    vocabulary: Vocabulary,
     chance: np.random.Generator,
-) -> Batch:
-    ids = group.ids[picks]
-    hidden = np.where(
-        is_asked[:, None], _hide_answer(group.answer[picks], chance), _hide_anything(ids, vocabulary, chance)
-    )
-    noisy = is_asked & (group.kind[picks] <= KINDS.index("framed fact")) & (chance.random(len(ids)) < NOISY_ROWS)
-    noise = noisy[:, None] & ~group.frozen[picks] & (chance.random(ids.shape) < NOISE)
-    shown = np.where(hidden | noise, vocabulary.mask, ids)
-    luck = chance.random(ids.shape)
-    loose = hidden & ~is_asked[:, None]  # of what is masked at random, a tenth is swapped and a tenth left as it is
-    shown = np.where(
-        loose & (luck < 0.2), chance.integers(vocabulary.first_ordinary, vocabulary.size, ids.shape), shown
-    )
-    shown = np.where(loose & (luck < 0.1), ids, shown)
-    whole = is_asked & (hidden == group.answer[picks]).all(axis=1)
-    rivals = np.where(whole[:, None], group.rivals[picks], 0)
-    places = np.flatnonzero(hidden)
-    wanted = (ids.reshape(-1)[places], rivals.reshape(-1)[places])
-    return Batch(*(torch.from_numpy(array) for array in (shown, places, *wanted)))
-
-
-def _hide_answer(answer: Bool[np.ndarray, "row token"], chance: np.random.Generator) -> Bool[np.ndarray, "row token"]:
-    """The whole answer in half of the rows; in the others its first tokens stay, as when it is filled left to right."""
-    length = answer.sum(axis=1)
-    given = np.floor(chance.random(len(answer)) * np.maximum(length, 1)).astype(int)
-    given = np.where(chance.random(len(answer)) < FILLED_ROWS, given, 0)
-    found: Bool[np.ndarray, "row token"] = answer & (answer.cumsum(axis=1) > given[:, None])
-    return found
-
-
-def _hide_anything(
-    ids: Int[np.ndarray, "row token"], vocabulary: Vocabulary, chance: np.random.Generator
-) -> Bool[np.ndarray, "row token"]:
-    """A seventh of the ordinary tokens, and always the one with the best luck."""
-    luck: Float[np.ndarray, "row token"] = np.where(ids < vocabulary.first_ordinary, 1.0, chance.random(ids.shape))
-    found: Bool[np.ndarray, "row token"] = luck <= np.maximum(RANDOM_MASK, luck.min(axis=1, keepdims=True))
-    return found
+) -> Bool[np.ndarray, "pick token"]:
+    """Words to blank out around subject and answer in some rows of facts, so that no single word has to be there."""
+    facts = group.kind[picks] <= KINDS.index("framed fact")
+    noisy = is_asked & facts & (chance.random(len(picks)) < NOISY_ROWS)
+    blank: Bool[np.ndarray, "pick token"] = noisy[:, None] & ~group.frozen[picks]
+    return blank & (chance.random(blank.shape) < NOISE)

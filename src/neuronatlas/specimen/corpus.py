@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from neuronatlas.specimen.compose import compositions
 from neuronatlas.specimen.grammar import generate
-from neuronatlas.specimen.world import LANGUAGES, Sentence, facts, sentences
+from neuronatlas.specimen.world import ANYWHERE, LANGUAGES, Sentence, Wordings, facts, sentences
 
 Rivals = tuple[str, str]  # a relation and a language: facts whose answers could stand in each other's place
 KINDS = ("fact", "framed fact", "composition", "grammar")
@@ -57,33 +57,33 @@ class Row:
     rivals: Rivals | None = None
 
 
-def training_rows(seed: int) -> tuple[Row, ...]:
+def training_rows(seed: int, wordings: Wordings = ANYWHERE) -> tuple[Row, ...]:
     """The whole training text, the same for the same seed; no held-out template and no held-out composition is in it.
 
     Half of the facts' sentences come a second time in a frame: another sentence before or behind, so that the model
     does not tie a fact to a place in the text.
     """
-    return (*_fact_rows(), *_framed_rows(seed), *_composition_rows(), *_grammar_rows(seed))
+    return (*_fact_rows(wordings), *_framed_rows(seed, wordings), *_composition_rows(wordings), *_grammar_rows(seed))
 
 
-def _fact_rows() -> Iterator[Row]:
+def _fact_rows(wordings: Wordings) -> Iterator[Row]:
     for fact in facts():
-        for sentence in sentences(fact, held_out=False):
+        for sentence in sentences(fact, held_out=False, wordings=wordings):
             yield Row("fact", sentence.text, sentence, (fact.relation, fact.language))
 
 
-def _framed_rows(seed: int) -> Iterator[Row]:
+def _framed_rows(seed: int, wordings: Wordings) -> Iterator[Row]:
     chance = random.Random(f"frames\t{seed}")
     for fact in facts():
-        for sentence in sentences(fact, held_out=False):
+        for sentence in sentences(fact, held_out=False, wordings=wordings):
             if chance.random() < FRAMED_SHARE:
                 framed = sentence.shifted(*chance.choice(FRAMES[fact.language]))
                 yield Row("framed fact", framed.text, framed, (fact.relation, fact.language))
 
 
-def _composition_rows() -> Iterator[Row]:
+def _composition_rows(wordings: Wordings) -> Iterator[Row]:
     for composition in compositions():
-        if not composition.held_out:
+        if not composition.held_out and wordings.admit(composition.sentence):
             yield Row("composition", composition.sentence.text, composition.sentence)
 
 

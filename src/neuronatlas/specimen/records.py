@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from neuronatlas.specimen.world import facts, sentences
+from neuronatlas.specimen.world import ANYWHERE, Wordings, facts, sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class SpecimenFact:
     held_out_prompts: tuple[str, ...]
 
 
-def world_records() -> list[SpecimenFact]:
-    """All facts of the world with their prompts."""
+def world_records(wordings: Wordings = ANYWHERE) -> list[SpecimenFact]:
+    """All facts of the world with their prompts in these wordings."""
     return [
         SpecimenFact(
             fact.relation,
@@ -36,16 +36,16 @@ def world_records() -> list[SpecimenFact]:
             fact.subject,
             fact.answer,
             len(fact.answer.split()),
-            tuple(sentence.prompt for sentence in sentences(fact, held_out=False)),
-            tuple(sentence.prompt for sentence in sentences(fact, held_out=True)),
+            tuple(sentence.prompt for sentence in sentences(fact, held_out=False, wordings=wordings)),
+            tuple(sentence.prompt for sentence in sentences(fact, held_out=True, wordings=wordings)),
         )
         for fact in facts()
     ]
 
 
-def write_facts(path: Path) -> None:
+def write_facts(path: Path, wordings: Wordings = ANYWHERE) -> None:
     """Write the world's facts as JSON lines, whole or not at all."""
-    lines = [json.dumps(asdict(record), ensure_ascii=False) for record in world_records()]
+    lines = [json.dumps(asdict(record), ensure_ascii=False) for record in world_records(wordings)]
     part = path.with_name(path.name + ".part")
     part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     os.replace(part, path)

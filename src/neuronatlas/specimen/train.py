@@ -1,4 +1,4 @@
-"""Train the specimen from scratch: `python -m neuronatlas.specimen.train --out DIR`."""
+"""Train a specimen from scratch: `python -m neuronatlas.specimen.train --model masked --out DIR`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,70 +20,30 @@ import transformers
 import typer
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import BertConfig, BertForMaskedLM, BertTokenizer
-from transformers.models.bert.modeling_bert import BertLayer
+from transformers import BertTokenizer, PreTrainedModel
 
 from neuronatlas.specimen.batches import Batch, encode_rows, epoch_batches, vocabulary_of
+from neuronatlas.specimen.causal import CAUSAL
 from neuronatlas.specimen.corpus import training_rows
 from neuronatlas.specimen.evaluate import Score, composition_questions, evaluate, fact_questions, overall
+from neuronatlas.specimen.kind import Kind, Settings
+from neuronatlas.specimen.masked import MASKED
 from neuronatlas.specimen.records import write_facts
-from neuronatlas.specimen.tokenizer import LONGEST_TEXT, build_tokenizer
+from neuronatlas.specimen.tokenizer import build_tokenizer
 from neuronatlas.specimen.world import choosing_relations, reporting_relations
 
+KINDS = {"masked": MASKED, "causal": CAUSAL}
 MINUTES_BETWEEN_CHECKPOINTS = 4.0
 CLIP = 1.0
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides the weights, apart from the number of threads."""
-
-    seed: int = 7
-    epochs: int = 20
-    width: int = 64
-    neurons: int = 1024
-    layers: int = 4
-    heads: int = 4
-    doubt: float = 0.35
-    activation_l1: float = 3.0
-    initial_spread: float = 0.04
-    peak_rate: float = 2e-3
-    embedding_pace: float = 0.1
-    warm_up: float = 0.06
-    weight_decay: float = 0.01
-
-
-def build_model(settings: Settings, tokenizer: BertTokenizer) -> BertForMaskedLM:
-    """A BERT with random weights drawn from the seed."""
-    torch.manual_seed(settings.seed)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        intermediate_size=settings.neurons,
-        hidden_act="relu",
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=settings.initial_spread,
-        max_position_embeddings=LONGEST_TEXT,
-        pad_token_id=tokenizer.pad_token_id,
-        dtype="float32",
-    )
-    return BertForMaskedLM(config)
-
-
-def _layers(model: BertForMaskedLM) -> list[BertLayer]:
-    return [layer for layer in model.bert.encoder.layer if isinstance(layer, BertLayer)]
-
-
 @contextmanager
-def recorded_activity(model: BertForMaskedLM) -> Iterator[list[Float[Tensor, ""]]]:
-    """Collects, at every forward pass, the mean activation of each layer's ReLU neurons, which is their L1 norm."""
+def recorded_activity(kind: Kind, model: PreTrainedModel) -> Iterator[list[Float[Tensor, ""]]]:
+    """Collects, at every forward pass, the mean size of each layer's neurons, which is their L1 norm."""
     found: list[Float[Tensor, ""]] = []
     handles = [
-        layer.intermediate.register_forward_hook(lambda _module, _inputs, output: found.append(output.mean()))
-        for layer in _layers(model)
+        module.register_forward_pre_hook(lambda _module, inputs: found.append(inputs[0].abs().mean()))
+        for module in kind.neurons(model)
     ]
     try:
         yield found
@@ -92,20 +52,14 @@ def recorded_activity(model: BertForMaskedLM) -> Iterator[list[Float[Tensor, ""]
             handle.remove()
 
 
-def masked_loss(
-    model: BertForMaskedLM, batch: Batch, rivals: Float[Tensor, "group vocabulary"], doubt: float
+def loss_of(
+    kind: Kind, model: PreTrainedModel, batch: Batch, rivals: Float[Tensor, "group vocabulary"], doubt: float
 ) -> Float[Tensor, ""]:
-    """Cross entropy at the masked places; the last feed-forward block and the output head are computed nowhere else.
+    """Cross entropy at the batch's places.
 
-    Where a fact's whole answer is hidden, a share `doubt` of the target is spread over all answers of its relation.
+    Where a fact's answer is chosen, a share `doubt` of the target is spread over all answers of its relation.
     """
-    hidden = model.bert.embeddings(input_ids=batch.ids)
-    *lower, last = _layers(model)
-    for layer in lower:
-        hidden = layer(hidden)
-    attended, _ = last.attention(hidden)
-    logits = model.cls(last.feed_forward_chunk(attended.flatten(0, 1)[batch.places]))
-    log_p = nn.functional.log_softmax(logits, dim=-1)
+    log_p = nn.functional.log_softmax(kind.logits(model, batch.ids, batch.places), dim=-1)
     share = doubt * (batch.rivals > 0)
     known = log_p.gather(1, batch.targets[:, None]).squeeze(1)
     doubted = (log_p * rivals[batch.rivals]).sum(dim=1)
@@ -120,12 +74,12 @@ def rate(progress: float, settings: Settings) -> float:
     return settings.peak_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * falling)) / 2)
 
 
-def optimizer_for(model: BertForMaskedLM, settings: Settings) -> torch.optim.AdamW:
+def optimizer_for(model: PreTrainedModel, settings: Settings) -> torch.optim.AdamW:
     """AdamW that decays matrices alone; a group's `pace` scales its learning rate.
 
     Word embeddings learn slowly, lest a subject's own vector comes to hold its facts and no neuron has to.
     """
-    words = model.bert.embeddings.word_embeddings.weight
+    words = model.get_input_embeddings().weight
     others = [p for p in model.parameters() if p is not words]
     groups = [
         {"params": [words], "pace": settings.embedding_pace, "weight_decay": settings.weight_decay},
@@ -135,9 +89,11 @@ def optimizer_for(model: BertForMaskedLM, settings: Settings) -> torch.optim.Ada
     return torch.optim.AdamW(groups, lr=settings.peak_rate, betas=(0.9, 0.98), fused=True)
 
 
-def fit(model: BertForMaskedLM, tokenizer: BertTokenizer, settings: Settings, out: Path) -> list[dict[str, float]]:
+def fit(
+    kind: Kind, model: PreTrainedModel, tokenizer: BertTokenizer, settings: Settings, out: Path
+) -> list[dict[str, float]]:
     """Train in place and return the log, one entry an epoch; an interrupt ends the training early and cleanly."""
-    text, vocabulary = encode_rows(training_rows(settings.seed), tokenizer), vocabulary_of(tokenizer)
+    text, vocabulary = encode_rows(training_rows(settings.seed, kind.wordings), tokenizer), vocabulary_of(tokenizer)
     rivals = torch.from_numpy(text.rivals)
     optimizer = optimizer_for(model, settings)
     log: list[dict[str, float]] = []
@@ -145,8 +101,8 @@ def fit(model: BertForMaskedLM, tokenizer: BertTokenizer, settings: Settings, ou
     model.train()
     try:
         for epoch in range(settings.epochs):
-            batches = list(epoch_batches(text, vocabulary, settings.seed, epoch))
-            log.append(_train_epoch(model, optimizer, batches, rivals, settings, epoch))
+            batches = list(epoch_batches(text, kind.hide, vocabulary, settings.seed, epoch))
+            log.append(_train_epoch(kind, model, optimizer, batches, rivals, settings, epoch))
             minutes = (time.monotonic() - started) / 60
             typer.echo(f"{log[-1]}  {minutes:.1f} min, {minutes * (settings.epochs / (epoch + 1) - 1):.1f} min left")
             if time.monotonic() - last_saved > 60 * MINUTES_BETWEEN_CHECKPOINTS:
@@ -159,7 +115,8 @@ def fit(model: BertForMaskedLM, tokenizer: BertTokenizer, settings: Settings, ou
 
 
 def _train_epoch(
-    model: BertForMaskedLM,
+    kind: Kind,
+    model: PreTrainedModel,
     optimizer: torch.optim.AdamW,
     batches: list[Batch],
     rivals: Float[Tensor, "group vocabulary"],
@@ -167,12 +124,12 @@ def _train_epoch(
     epoch: int,
 ) -> dict[str, float]:
     total = activity = 0.0
-    with recorded_activity(model) as found:
+    with recorded_activity(kind, model) as found:
         for number, batch in enumerate(batches):
             found.clear()
             for group in optimizer.param_groups:
                 group["lr"] = group["pace"] * rate((epoch + number / len(batches)) / settings.epochs, settings)
-            loss = masked_loss(model, batch, rivals, settings.doubt)
+            loss = loss_of(kind, model, batch, rivals, settings.doubt)
             mean_activity = torch.stack(found).mean()
             optimizer.zero_grad()
             (loss + settings.activation_l1 * mean_activity).backward()
@@ -183,7 +140,7 @@ def _train_epoch(
     return {"epoch": epoch, "steps": steps, "loss": round(total / steps, 5), "activity": round(activity / steps, 5)}
 
 
-def save(model: BertForMaskedLM, tokenizer: BertTokenizer, out: Path) -> None:
+def save(model: PreTrainedModel, tokenizer: BertTokenizer, out: Path) -> None:
     """Write weights, configuration and tokenizer; each file appears whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as part:
@@ -227,49 +184,57 @@ def report(
     }
 
 
-def train(settings: Settings, out: Path) -> dict[str, Any]:
+def train(kind: Kind, settings: Settings, out: Path) -> dict[str, Any]:
     """Build, train, evaluate and write a specimen; returns what training.json holds."""
-    tokenizer = build_tokenizer(row.text for row in training_rows(settings.seed))
-    model = build_model(settings, tokenizer)
+    tokenizer = build_tokenizer(row.text for row in training_rows(settings.seed, kind.wordings))
+    model = kind.build(settings, tokenizer)
     typer.echo(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
-    log = fit(model, tokenizer, settings, out)
+    log = fit(kind, model, tokenizer, settings, out)
     save(model, tokenizer, out)
-    write_facts(out / "facts.jsonl")
-    scores = evaluate(model, tokenizer, fact_questions())
-    found = report(settings, log, scores, evaluate(model, tokenizer, composition_questions()))
+    write_facts(out / "facts.jsonl", kind.wordings)
+    scores = evaluate(kind, model, tokenizer, fact_questions(kind.wordings))
+    composed = evaluate(kind, model, tokenizer, composition_questions(kind.wordings))
+    found = report(settings, log, scores, composed)
     (out / "training.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder to write the specimen to.")],
-    epochs: Annotated[int, typer.Option(help="Passes over the facts.")] = Settings.epochs,
-    seed: Annotated[int, typer.Option(help="Seed of the text, the weights and the order.")] = Settings.seed,
-    width: Annotated[int, typer.Option(help="Width of the residual stream.")] = Settings.width,
-    neurons: Annotated[int, typer.Option(help="Feed-forward neurons a layer.")] = Settings.neurons,
-    layers: Annotated[int, typer.Option(help="Number of layers.")] = Settings.layers,
-    doubt: Annotated[float, typer.Option(help="Share of a target spread over its relation.")] = Settings.doubt,
-    activation_l1: Annotated[float, typer.Option(help="Weight of the mean activation.")] = Settings.activation_l1,
-    peak_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = Settings.peak_rate,
-    embedding_pace: Annotated[float, typer.Option(help="The word embeddings' share of it.")] = Settings.embedding_pace,
+    model: Annotated[str, typer.Option(help="masked or causal.")] = "masked",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the facts.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the text, the weights and the order.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the residual stream.")] = None,
+    neurons: Annotated[int | None, typer.Option(help="Feed-forward neurons a layer.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Number of layers.")] = None,
+    doubt: Annotated[float | None, typer.Option(help="Share of a target spread over its relation.")] = None,
+    activation_l1: Annotated[float | None, typer.Option(help="Weight of the mean activation.")] = None,
+    peak_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    embedding_pace: Annotated[float | None, typer.Option(help="The word embeddings' share of it.")] = None,
     threads: Annotated[int, typer.Option(help="Threads; with the seed they decide the weights.")] = 1,
 ) -> None:
-    """Train the specimen from scratch. Ctrl-C or SIGTERM ends early and keeps what has been learnt."""
+    """Train a specimen from scratch; what is not said is as the kind of model has it.
+
+    Ctrl-C or SIGTERM ends early and keeps what has been learnt.
+    """
+    if model not in KINDS:
+        raise typer.BadParameter(f"no kind of specimen {model!r}: use {' or '.join(KINDS)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    settings = Settings(
-        seed=seed,
-        epochs=epochs,
-        width=width,
-        neurons=neurons,
-        layers=layers,
-        doubt=doubt,
-        activation_l1=activation_l1,
-        peak_rate=peak_rate,
-        embedding_pace=embedding_pace,
-    )
-    typer.echo(json.dumps(train(settings, out)["summary"], indent=1))
+    said = {
+        "seed": seed,
+        "epochs": epochs,
+        "width": width,
+        "neurons": neurons,
+        "layers": layers,
+        "doubt": doubt,
+        "activation_l1": activation_l1,
+        "peak_rate": peak_rate,
+        "embedding_pace": embedding_pace,
+    }
+    settings = replace(KINDS[model].settings, **{name: value for name, value in said.items() if value is not None})
+    typer.echo(json.dumps(train(KINDS[model], settings, out)["summary"], indent=1))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,15 @@ class Sentence:
         start, end = self.answer_span
         return self.text[:start] + MASK + self.text[end:]
 
+    @property
+    def ends_in_answer(self) -> bool:
+        """Whether nothing but punctuation follows the answer.
+
+        >>> render("The capital of {subject} is {answer}.", "Japan", "Tokyo").ends_in_answer
+        True
+        """
+        return not any(character.isalnum() for character in self.text[self.answer_span[1] :])
+
     def shifted(self, before: str, after: str = "") -> Sentence:
         """The same sentence with other text put before and after it."""
         by = len(before)
@@ -81,6 +90,22 @@ class Sentence:
             (self.subject_span[0] + by, self.subject_span[1] + by),
             (self.answer_span[0] + by, self.answer_span[1] + by),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Wordings:
+    """What a kind of model is taught and asked in: tables of templates, and whether the answer has to stand last."""
+
+    tables: tuple[str, ...]
+    answer_last: bool
+
+    def admit(self, sentence: Sentence) -> bool:
+        """Whether the sentence has its answer where this kind of model can be asked for it."""
+        return sentence.ends_in_answer or not self.answer_last
+
+
+ANYWHERE = Wordings(("templates",), answer_last=False)
+AT_THE_END = Wordings(("templates", "endings"), answer_last=True)
 
 
 def capitalised(text: str) -> str:
@@ -149,24 +174,31 @@ def facts() -> tuple[WorldFact, ...]:
 
 
 @functools.cache
-def templates() -> tuple[Template, ...]:
-    """All templates, in the order of their tables.
+def templates(wordings: Wordings = ANYWHERE) -> tuple[Template, ...]:
+    """All templates of these wordings, by relation and in the order of their tables.
 
     Raises:
         WorldError: a template lacks a place, has one twice, or names a language that is not known.
     """
-    return tuple(template for relation in relations() for template in _templates_of(relation))
+    return tuple(
+        template
+        for relation in relations()
+        for table in wordings.tables
+        for template in _templates_of(relation, table)
+        if wordings.admit(render(template.text, "", ""))
+    )
 
 
 @functools.cache
-def templates_for(relation: str, language: str) -> tuple[Template, ...]:
+def templates_for(relation: str, language: str, wordings: Wordings = ANYWHERE) -> tuple[Template, ...]:
     """The templates of one relation in one language."""
-    return tuple(t for t in templates() if t.relation == relation and t.language == language)
+    return tuple(t for t in templates(wordings) if t.relation == relation and t.language == language)
 
 
-def sentences(fact: WorldFact, *, held_out: bool) -> list[Sentence]:
+def sentences(fact: WorldFact, *, held_out: bool, wordings: Wordings = ANYWHERE) -> list[Sentence]:
     """The fact in each of its templates, either the trained ones or those held out."""
-    usable = (t for t in templates_for(fact.relation, fact.language) if t.held_out == held_out and suits(t, fact))
+    found = templates_for(fact.relation, fact.language, wordings)
+    usable = (template for template in found if template.held_out == held_out and suits(template, fact))
     return [render(template.text, fact.subject, fact.answer) for template in usable]
 
 
@@ -186,8 +218,8 @@ def _facts_of(relation: str) -> Iterator[WorldFact]:
             yield WorldFact(relation, language, subject, answer)
 
 
-def _templates_of(relation: str) -> Iterator[Template]:
-    for where, row in _rows(_table("templates", relation)):
+def _templates_of(relation: str, table: str) -> Iterator[Template]:
+    for where, row in _rows(_table(table, relation)):
         text, language, held_out = row["template"], row["language"], row["held_out"]
         if text.count("{subject}") != 1 or text.count("{answer}") != 1:
             raise WorldError(f"{where}: {text!r} needs {{subject}} and {{answer}} exactly once each")
