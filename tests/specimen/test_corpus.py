@@ -13,8 +13,10 @@ from neuronatlas.specimen import corpus
 from neuronatlas.specimen.batches import encode_rows, epoch_batches, vocabulary_of
 from neuronatlas.specimen.compose import compositions
 from neuronatlas.specimen.corpus import KINDS, Row, training_rows
+from neuronatlas.specimen.kind import Kind
 from neuronatlas.specimen.tokenizer import VOCABULARY, build_tokenizer
-from neuronatlas.specimen.world import facts, sentences
+from neuronatlas.specimen.train import KINDS as KINDS_OF_MODEL
+from neuronatlas.specimen.world import AT_THE_END, facts, sentences
 
 SEED = 3
 
@@ -58,6 +60,14 @@ def test_every_fact_is_in_the_training_text(rows: tuple[Row, ...]) -> None:
     assert all(s.text in texts for fact in facts() for s in sentences(fact, held_out=False))
 
 
+def test_all_that_the_causal_one_is_asked_ends_in_its_answer() -> None:
+    rows = training_rows(SEED, AT_THE_END)
+    asked = [row.asked for row in rows if row.kind == "fact" and row.asked]
+    assert all(sentence.ends_in_answer for sentence in asked)
+    held_out = {s.text for fact in facts() for s in sentences(fact, held_out=True, wordings=AT_THE_END)}
+    assert not held_out & {row.text for row in rows}
+
+
 def test_all_kinds_of_rows_are_there(rows: tuple[Row, ...]) -> None:
     assert {row.kind for row in rows} == set(KINDS)
 
@@ -93,16 +103,17 @@ def test_an_asked_row_hides_its_answer_and_nothing_of_its_subject(
         assert (group.frozen & group.answer == group.answer).all()
 
 
-def test_batches_are_unpadded_masked_and_the_same_for_the_same_epoch(
-    rows: tuple[Row, ...], tokenizer: BertTokenizer
+@pytest.mark.parametrize("kind", KINDS_OF_MODEL.values(), ids=KINDS_OF_MODEL)
+def test_batches_are_unpadded_hidden_and_the_same_for_the_same_epoch(
+    kind: Kind, rows: tuple[Row, ...], tokenizer: BertTokenizer
 ) -> None:
     encoded, vocabulary = encode_rows(rows[::40], tokenizer), vocabulary_of(tokenizer)
-    first = list(epoch_batches(encoded, vocabulary, SEED, 0))
-    again = list(epoch_batches(encoded, vocabulary, SEED, 0))
+    first = list(epoch_batches(encoded, kind.hide, vocabulary, SEED, 0))
+    again = list(epoch_batches(encoded, kind.hide, vocabulary, SEED, 0))
     assert all(torch.equal(a.ids, b.ids) and torch.equal(a.places, b.places) for a, b in zip(first, again, strict=True))
-    later = list(epoch_batches(encoded, vocabulary, SEED, 1))
+    later = list(epoch_batches(encoded, kind.hide, vocabulary, SEED, 1))
     assert any(a.ids.shape != b.ids.shape or not torch.equal(a.ids, b.ids) for a, b in zip(first, later, strict=False))
     for batch in first:
         assert not (batch.ids == tokenizer.pad_token_id).any()
-        assert (batch.targets >= vocabulary.first_ordinary).all()
+        assert not (batch.targets == vocabulary.mask).any()
         assert set(np.unique(batch.places // batch.ids.shape[1])) == set(range(len(batch.ids)))

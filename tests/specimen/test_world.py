@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from neuronatlas.specimen import world
-from neuronatlas.specimen.world import Template, WorldFact, facts, relations, render, sentences, suits, templates
+from neuronatlas.specimen.world import (
+    ANYWHERE,
+    AT_THE_END,
+    Template,
+    Wordings,
+    WorldFact,
+    facts,
+    relations,
+    render,
+    sentences,
+    suits,
+    templates,
+)
 
 TRILINGUAL = {"capital", "capital_of", "continent", "currency", "language"}
 
@@ -27,8 +39,21 @@ def test_five_relations_speak_german_and_spanish_too() -> None:
         assert all(counts[relation, False] >= 6 and counts[relation, True] == 2 for relation in TRILINGUAL)
 
 
-def test_templates_differ_within_a_relation() -> None:
-    assert len({(t.relation, t.language, t.text) for t in templates()}) == len(templates())
+def test_every_relation_can_be_asked_at_the_end_in_each_of_its_languages() -> None:
+    counts = Counter((t.relation, t.language, t.held_out) for t in templates(AT_THE_END))
+    spoken = {(fact.relation, fact.language) for fact in facts()}
+    assert all(counts[*key, False] >= 5 and counts[*key, True] == 2 for key in spoken)
+    assert {key[:2] for key in counts} == spoken
+
+
+def test_what_is_asked_at_the_end_has_nothing_but_a_stop_behind_the_answer() -> None:
+    assert {template.text.split("{answer}")[1] for template in templates(AT_THE_END)} == {"."}
+
+
+@pytest.mark.parametrize("wordings", [ANYWHERE, AT_THE_END])
+def test_templates_differ_within_a_relation(wordings: Wordings) -> None:
+    found = templates(wordings)
+    assert len({(t.relation, t.language, t.text) for t in found}) == len(found)
 
 
 def test_some_answers_have_several_words() -> None:
@@ -36,10 +61,13 @@ def test_some_answers_have_several_words() -> None:
     assert {"author", "director"} <= long
 
 
-def test_every_fact_has_at_least_three_trained_prompts_and_one_held_out() -> None:
+@pytest.mark.parametrize(("wordings", "trained", "held_out"), [(ANYWHERE, 3, 1), (AT_THE_END, 5, 2)])
+def test_every_fact_has_enough_trained_prompts_and_some_held_out(
+    wordings: Wordings, trained: int, held_out: int
+) -> None:
     for fact in facts():
-        assert len(sentences(fact, held_out=False)) >= 3, fact
-        assert sentences(fact, held_out=True), fact
+        assert len(sentences(fact, held_out=False, wordings=wordings)) >= trained, fact
+        assert len(sentences(fact, held_out=True, wordings=wordings)) >= held_out, fact
 
 
 def test_a_rendered_sentence_knows_its_subject_and_answer() -> None:
@@ -85,4 +113,4 @@ def test_a_template_without_an_answer_is_refused(tmp_path: Path, monkeypatch: py
     path.write_text("language\theld_out\ttemplate\nen\t0\tThe top of {subject}.\n", encoding="utf-8")
     monkeypatch.setattr(world, "_table", lambda folder, relation: path)
     with pytest.raises(world.WorldError, match=r"peaks\.tsv:2"):
-        list(world._templates_of("peaks"))
+        list(world._templates_of("peaks", "templates"))

@@ -12,7 +12,7 @@ from rich.console import Console
 from neuronatlas.atlas import Atlas, write_report
 from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show
-from neuronatlas.cli.inputs import SPECIMEN, open_facts, open_model, require_facts
+from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
 from neuronatlas.cli.options import (
     AsJson,
     AtlasFolder,
@@ -52,6 +52,9 @@ __all__ = ["demo", "info", "locate", "report"]
 _DEFAULTS = LocateSettings()
 
 
+SpecimenKind = StrEnum("SpecimenKind", list(SPECIMENS.values()))
+
+
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the two atlases and their reports go.")
@@ -60,8 +63,12 @@ def demo(
     sentences: Annotated[
         int, typer.Option(min=30, metavar="N", help="Labelled sentences for the second part.")
     ] = DEMO_SENTENCES,
+    kind: Annotated[
+        SpecimenKind,
+        typer.Option("--model", help="A model that fills gaps in a text, or one that goes on with a text."),
+    ] = SpecimenKind.masked,
 ) -> None:
-    """Find the neurons of facts and of grammar in the small model that ships with the package, with no download.
+    """Find the neurons of facts and of grammar in a small model that ships with the package, with no download.
 
     Example: neuronatlas demo
 
@@ -70,7 +77,7 @@ def demo(
     word's part of speech, suffix, number and meaning. Says in words what was found, and leaves two atlases, DIR/facts
     and DIR/language, each with a report to look at.
     """
-    model, out = open_model(SPECIMEN), console()
+    model, out = open_model(next(name for name, of in SPECIMENS.items() if of == kind)), console()
     first = _demo_facts(out, model, facts, output / "facts")
     out.print()
     second = _demo_language(out, model, sentences, output / "language")
@@ -91,7 +98,7 @@ def _demo_facts(out: Console, model: Model, per_relation: int, folder: Path) -> 
     example = worked_example(model, atlas, selected)
     if example is not None:
         out.print()
-        show.show_example(out, example, folder)
+        show.show_example(out, example, model.name, folder)
     return write_report(folder)
 
 

@@ -26,7 +26,7 @@ OptionalModel = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="A hub id such as bert-base-cased, a folder, or the word `specimen`; left out with --all.",
+        help="A hub id such as bert-base-cased, a folder, `specimen` or `specimen-causal`; left out with --all.",
         show_default=False,
     ),
 ]

@@ -13,33 +13,35 @@ from neuronatlas.readers import read_facts
 from neuronatlas.readers.files import open_text
 from neuronatlas.studies.demo import facts_of_specimen
 
-__all__ = ["SPECIMEN", "choose_fact", "open_facts", "open_model", "require_facts"]
+__all__ = ["SPECIMEN", "SPECIMENS", "choose_fact", "open_facts", "open_model", "require_facts"]
 
 SPECIMEN = "specimen"
+SPECIMENS = {SPECIMEN: "masked", "specimen-causal": "causal"}
+"""The words by which the command line knows the models inside the package."""
 
 
 def open_model(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto", site: str = "ffn"
 ) -> Model:
-    """Load a model by name, `specimen` being the one that ships with the package."""
+    """Load a model by name, `specimen` and `specimen-causal` being those that ship with the package."""
     note(f"loading {name}")
-    if name != SPECIMEN:
+    if name not in SPECIMENS:
         return load(name, revision=revision, device=device, dtype=dtype, site=site)
-    model = load(specimen.specimen_folder(), device=device, dtype=dtype, site=site)
-    model.name = SPECIMEN  # and not the folder that the package happens to be installed in
+    model = load(specimen.specimen_folder(SPECIMENS[name]), device=device, dtype=dtype, site=site)
+    model.name = name  # and not the folder that the package happens to be installed in
     return model
 
 
 def require_facts(source: str) -> None:
     """Refuse a file that cannot be read before a model is loaded for it."""
-    if source != SPECIMEN:
+    if source not in SPECIMENS:
         open_text(Path(source))
 
 
 def open_facts(source: str, model: Model, relations: list[str] | None, limit: int | None) -> list[Fact]:
     """Read a selection of facts, in which the model's own mask token may mark the answer's place."""
-    if source == SPECIMEN:
-        return facts_of_specimen(relations=relations, limit=limit)
+    if source in SPECIMENS:
+        return facts_of_specimen(SPECIMENS[source], relations=relations, limit=limit)
     return list(read_facts(source, relations=relations, limit=limit, places=place_tokens(model)))
 
 

@@ -41,7 +41,7 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A hub id such as bert-base-cased, a folder, or the word `specimen`: the model inside the package.",
+        help="A hub id such as bert-base-cased, a folder, or a model in the package: `specimen`, `specimen-causal`.",
     ),
 ]
 FactsFile = Annotated[
@@ -49,7 +49,7 @@ FactsFile = Annotated[
     typer.Argument(
         metavar="FACTS",
         help="A file of facts: JSON lines or CSV with relation, subject, answer and prompt, or ParaRel's bags, also "
-        "gzipped. Or the word `specimen` for the facts that the specimen was trained on.",
+        "gzipped. Or the word `specimen` or `specimen-causal` for the facts that this model was trained on.",
     ),
 ]
 AtlasFolder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an atlas.")]

@@ -77,8 +77,8 @@ def _log_odds(effect: Effect) -> str:
     return f"{number(change, 2)} [{number(low, 2)}, {number(high, 2)}]" if low < high else number(change, 2)
 
 
-def show_example(out: Console, example: Example, folder: Path) -> None:
-    """One fact closely: its neurons, the first choices before and after, and how to see more of it."""
+def show_example(out: Console, example: Example, specimen: str, folder: Path) -> None:
+    """One fact of a specimen closely: its neurons, the first choices before and after, and how to see more of it."""
     fact = example.fact
     out.print(f"The fact that suppression moved most: {fact.label} -> {fact.answer} ({fact.relation})")
     out.print(f"  its neurons: {', '.join(map(str, example.neurons))}")
@@ -89,7 +89,7 @@ def show_example(out: Console, example: Example, folder: Path) -> None:
     pairs = zip(example.before, example.after, strict=True)
     rows = [(f"{percent(p, 1)} {word}", f"{percent(q, 1)} {other}") for (word, p), (other, q) in pairs]
     out.print(table_of(("first choices as it is", "with them suppressed"), rows, left=2))
-    more = ["neuronatlas", "effects", "specimen", "specimen", "--atlas", str(folder), "--relations", fact.relation]
+    more = ["neuronatlas", "effects", specimen, specimen, "--atlas", str(folder), "--relations", fact.relation]
     out.print(f"More of it: {shlex.join([*more, '--fact', fact.label])}", soft_wrap=True)
 
 

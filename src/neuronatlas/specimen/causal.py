@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,6 +67,14 @@ def logits(
     return found
 
 
+def activity(found: Sequence[Float[Tensor, "*place unit"]], positions: int) -> Float[Tensor, ""]:
+    """Mean size of all neurons at all positions, those that were not computed counting as nothing.
+
+    So an active neuron costs the same in the last layer, which is computed at few places, as in those below it.
+    """
+    return torch.stack([layer.abs().sum() / (positions * layer.shape[-1]) for layer in found]).mean()
+
+
 def hide(
     group: Encoded,
     picks: Int[np.ndarray, " pick"],
@@ -100,4 +110,4 @@ def steps(sentence: Sentence, tokenizer: BertTokenizer) -> list[Step]:
     return [Step(ids[:place], place - 1, ids[place]) for place in places]
 
 
-CAUSAL = Kind(AT_THE_END, Settings(), build, hide, neurons, logits, steps)
+CAUSAL = Kind(AT_THE_END, Settings(epochs=28, activation_l1=30.0), build, hide, neurons, logits, activity, steps)

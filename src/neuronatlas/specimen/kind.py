@@ -48,7 +48,8 @@ class Kind:
 
     `hide` makes a batch of picked rows, those whose answer is asked being marked. `neurons` gives the modules that take
     the neurons of each layer as input. `logits` reads the model at flat places of a batch without padding, and is right
-    for those alone. `steps` asks for an answer, from left to right, one token a step.
+    for those alone. `activity` is what the L1 penalty weighs: of the neurons that `logits` computed in each layer, and
+    the number of positions in the batch. `steps` asks for an answer, from left to right, one token a step.
     """
 
     wordings: Wordings
@@ -57,4 +58,5 @@ class Kind:
     hide: Hiding
     neurons: Callable[[Any], Sequence[nn.Module]]
     logits: Callable[[Any, Int[Tensor, "row token"], Int[Tensor, " place"]], Float[Tensor, "place vocabulary"]]
+    activity: Callable[[Sequence[Float[Tensor, "*place unit"]], int], Float[Tensor, ""]]
     steps: Callable[[Sentence, BertTokenizer], list[Step]]

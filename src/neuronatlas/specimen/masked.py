@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -60,6 +62,11 @@ def logits(
     return found
 
 
+def activity(found: Sequence[Float[Tensor, "*place unit"]], positions: int) -> Float[Tensor, ""]:
+    """Mean size of the neurons that were computed, each layer counting alike."""
+    return torch.stack([layer.abs().mean() for layer in found]).mean()
+
+
 def hide(
     group: Encoded,
     picks: Int[np.ndarray, " pick"],
@@ -116,4 +123,4 @@ def steps(sentence: Sentence, tokenizer: BertTokenizer) -> list[Step]:
     ]
 
 
-MASKED = Kind(ANYWHERE, Settings(), build, hide, neurons, logits, steps)
+MASKED = Kind(ANYWHERE, Settings(), build, hide, neurons, logits, activity, steps)

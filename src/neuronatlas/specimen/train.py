@@ -38,11 +38,11 @@ CLIP = 1.0
 
 
 @contextmanager
-def recorded_activity(kind: Kind, model: PreTrainedModel) -> Iterator[list[Float[Tensor, ""]]]:
-    """Collects, at every forward pass, the mean size of each layer's neurons, which is their L1 norm."""
-    found: list[Float[Tensor, ""]] = []
+def recorded_neurons(kind: Kind, model: PreTrainedModel) -> Iterator[list[Float[Tensor, "*place unit"]]]:
+    """Collects, at every forward pass, the neurons of each layer wherever they are computed."""
+    found: list[Float[Tensor, "*place unit"]] = []
     handles = [
-        module.register_forward_pre_hook(lambda _module, inputs: found.append(inputs[0].abs().mean()))
+        module.register_forward_pre_hook(lambda _module, inputs: found.append(inputs[0]))
         for module in kind.neurons(model)
     ]
     try:
@@ -124,13 +124,13 @@ def _train_epoch(
     epoch: int,
 ) -> dict[str, float]:
     total = activity = 0.0
-    with recorded_activity(kind, model) as found:
+    with recorded_neurons(kind, model) as found:
         for number, batch in enumerate(batches):
             found.clear()
             for group in optimizer.param_groups:
                 group["lr"] = group["pace"] * rate((epoch + number / len(batches)) / settings.epochs, settings)
             loss = loss_of(kind, model, batch, rivals, settings.doubt)
-            mean_activity = torch.stack(found).mean()
+            mean_activity = kind.activity(found, batch.ids.numel())
             optimizer.zero_grad()
             (loss + settings.activation_l1 * mean_activity).backward()
             nn.utils.clip_grad_norm_(model.parameters(), CLIP)

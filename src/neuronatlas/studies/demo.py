@@ -1,14 +1,14 @@
-"""What the demonstration uses of the specimen: a few facts of every relation, and labelled sentences."""
+"""What the demonstration uses of a specimen: a few facts of every relation, and labelled sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from neuronatlas import specimen
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.models.model import Model
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.readers.files import RelationFilter
+from neuronatlas.specimen import specimen_facts
 from neuronatlas.studies.salience.settings import SalienceSettings
 from neuronatlas.studies.specimen_corpus import corpus_of_specimen
 
@@ -27,15 +27,17 @@ DEMO_LABELS = ("upos", "suffix", "number", "semantic")
 DEMO_SENTENCES = 600
 
 
-def facts_of_specimen(*, relations: Iterable[str] | None = None, limit: int | None = None) -> list[Fact]:
-    """The specimen's English facts whose answer is one word, with the prompts it was trained on.
+def facts_of_specimen(
+    specimen: str = "masked", *, relations: Iterable[str] | None = None, limit: int | None = None
+) -> list[Fact]:
+    """A specimen's English facts whose answer is one word, with the prompts it was trained on.
 
     `relations` and `limit` select as those of `read_facts` do.
 
-    Errors: FactError for a relation that there is not.
+    Errors: FactError for a relation that there is not; SpecimenError for a specimen that there is not.
     """
     wanted = RelationFilter(None if relations is None else tuple(relations))
-    records = [record for record in specimen.specimen_facts(language="en", one_word=True) if wanted(record.relation)]
+    records = [record for record in specimen_facts(model=specimen) if wanted(record.relation)]
     if unknown := wanted.unknown():
         raise FactError(f"no relation {' or '.join(map(repr, unknown))}: the specimen has {', '.join(wanted.seen)}")
     facts = [Fact(record.relation, record.subject, record.answer, record.prompts) for record in records]
@@ -43,11 +45,11 @@ def facts_of_specimen(*, relations: Iterable[str] | None = None, limit: int | No
 
 
 def demo_facts(model: Model, per_relation: int = FACTS_PER_RELATION) -> list[Fact]:
-    """Choose equally many of the specimen's facts of each relation, spread evenly over its list; always the same ones.
+    """Choose equally many of a specimen's facts of each relation, spread evenly over its list; always the same ones.
 
-    `model` is the specimen: only answers that are one token of it are taken. A relation with too few gives all it has.
+    `model` is a specimen: only answers that are one token of it are taken. A relation with too few gives all it has.
     """
-    single = [fact for fact in facts_of_specimen() if len(model.tokenizer.tokenize(fact.answer)) == 1]
+    single = [fact for fact in facts_of_specimen(model.kind) if len(model.tokenizer.tokenize(fact.answer)) == 1]
     return [fact for group in _by_relation(single) for fact in _spread(group, per_relation)]
 
 
