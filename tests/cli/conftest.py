@@ -81,4 +81,4 @@ def small_specimen(folder: Path, facts: Path, monkeypatch: pytest.MonkeyPatch) -
     lines = [json.loads(line) for line in facts.read_text(encoding="utf-8").splitlines()]
     records = [line | {"language": "en", "words": 1, "held_out_prompts": []} for line in lines]
     (folder / "facts.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
-    monkeypatch.setattr(specimen, "specimen_folder", lambda: folder)
+    monkeypatch.setattr(specimen, "specimen_folder", lambda model="masked": folder)

@@ -1,4 +1,4 @@
-"""The specimen as it ships: small enough, of the world it says, and as good as promised."""
+"""The specimens as they ship: small enough, of the world they say, and as good as promised."""
 
 from __future__ import annotations
 
@@ -6,44 +6,86 @@ import json
 
 import pytest
 import torch
-from transformers import BertForMaskedLM, BertTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from neuronatlas.specimen import specimen_facts, specimen_folder
+import neuronatlas as na
+from neuronatlas.models.answers import query
+from neuronatlas.specimen import SPECIMENS, SpecimenError, specimen_facts, specimen_folder
 from neuronatlas.specimen.evaluate import answer_probabilities, fact_questions
 from neuronatlas.specimen.records import read_facts, world_records
+from neuronatlas.specimen.train import KINDS
+
+LOADERS = {"masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}
 
 
-def test_the_weights_take_at_most_twelve_megabytes() -> None:
-    assert (specimen_folder() / "model.safetensors").stat().st_size <= 12_000_000
+@pytest.fixture(params=SPECIMENS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_its_facts_are_those_of_the_world() -> None:
-    assert read_facts(specimen_folder() / "facts.jsonl") == tuple(world_records())
+def test_every_specimen_that_can_be_trained_ships() -> None:
+    assert tuple(KINDS) == SPECIMENS
 
 
-def test_every_one_word_answer_is_one_token() -> None:
-    tokenizer = BertTokenizer.from_pretrained(specimen_folder())
-    answers = {fact.answer for language in ("en", "de", "es") for fact in specimen_facts(language=language)}
-    assert not {answer for answer in answers if len(tokenizer.tokenize(answer)) != 1}
+def test_a_specimen_that_there_is_not_is_refused() -> None:
+    with pytest.raises(SpecimenError, match="no specimen 'gpt': 'masked' or 'causal' expected"):
+        specimen_folder("gpt")
 
 
-def test_facts_are_given_by_language_and_by_default_with_answers_of_one_word() -> None:
-    assert {fact.language for fact in specimen_facts(language="es")} == {"es"}
-    assert {fact.words for fact in specimen_facts()} == {1}
-    assert {fact.words for fact in specimen_facts(one_word=False)} > {1, 2}
+def test_the_weights_take_at_most_twelve_megabytes(name: str) -> None:
+    assert (specimen_folder(name) / "model.safetensors").stat().st_size <= 12_000_000
+
+
+def test_its_facts_are_those_of_the_world(name: str) -> None:
+    assert read_facts(specimen_folder(name) / "facts.jsonl") == tuple(world_records(KINDS[name].wordings))
+
+
+def test_every_one_word_answer_is_one_token(name: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(specimen_folder(name))
+    facts = [fact for language in ("en", "de", "es") for fact in specimen_facts(model=name, language=language)]
+    assert not {fact.answer for fact in facts if len(tokenizer.tokenize(fact.answer)) != 1}
+
+
+def test_facts_are_given_by_language_and_by_default_with_answers_of_one_word(name: str) -> None:
+    assert {fact.language for fact in specimen_facts(model=name, language="es")} == {"es"}
+    assert {fact.words for fact in specimen_facts(model=name)} == {1}
+    assert {fact.words for fact in specimen_facts(model=name, one_word=False)} > {1, 2}
 
 
 @pytest.mark.parametrize(("held_out", "promised"), [(False, 0.95), (True, 0.80)])
-def test_it_knows_its_facts(held_out: bool, promised: float) -> None:
-    model = BertForMaskedLM.from_pretrained(specimen_folder()).eval()
-    tokenizer = BertTokenizer.from_pretrained(specimen_folder())
+def test_it_knows_its_facts(name: str, held_out: bool, promised: float) -> None:
+    model = LOADERS[name].from_pretrained(specimen_folder(name)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(specimen_folder(name))
     assert model.dtype == torch.float32
-    asked = [question.sentence for question in fact_questions() if question.held_out == held_out][::25]
-    outcomes = answer_probabilities(model, tokenizer, asked)
+    asked = [q.sentence for q in fact_questions(KINDS[name].wordings) if q.held_out == held_out][::25]
+    outcomes = answer_probabilities(KINDS[name], model, tokenizer, asked)
     assert sum(right for right, _ in outcomes) / len(outcomes) >= promised
 
 
-def test_the_evaluation_beside_the_weights_covers_every_relation() -> None:
-    training = json.loads((specimen_folder() / "training.json").read_text(encoding="utf-8"))
+def test_the_evaluation_beside_the_weights_covers_every_relation(name: str) -> None:
+    training = json.loads((specimen_folder(name) / "training.json").read_text(encoding="utf-8"))
     assert {score["group"] for score in training["facts"]} == {fact.relation for fact in world_records()}
     assert set(training["halves"]["choosing"]).isdisjoint(training["halves"]["reporting"])
+
+
+def test_the_causal_one_is_a_llama_of_gated_neurons_and_grouped_queries() -> None:
+    config = AutoConfig.from_pretrained(specimen_folder("causal"))
+    assert (config.model_type, config.hidden_act) == ("llama", "silu")
+    assert config.num_attention_heads == 2 * config.num_key_value_heads
+    tokenizer = AutoTokenizer.from_pretrained(specimen_folder("causal"))
+    assert (config.bos_token_id, config.eos_token_id) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+def test_the_causal_one_goes_on_with_its_answer_and_ends_its_sentence() -> None:
+    model = na.load(specimen_folder("causal"))
+    ids = model.tokenizer("The capital of Japan is", return_tensors="pt").input_ids[:, :-1]
+    said = model.module.generate(ids, do_sample=False, max_new_tokens=8)
+    assert model.tokenizer.decode(said[0, ids.shape[1] :]).split() == ["Tokyo", ".", "[SEP]"]
+
+
+def test_every_prompt_of_the_causal_one_can_be_asked() -> None:
+    model = na.load(specimen_folder("causal"))
+    for record in specimen_facts(model="causal")[::60]:
+        for prompt in record.prompts + record.held_out_prompts:
+            asked = query(model, *prompt.split("[MASK]"), record.answer)
+            assert asked.answer_position == len(asked.ids) - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,7 +53,11 @@ __all__ = ["demo", "info", "locate", "report"]
 _DEFAULTS = LocateSettings()
 
 
-SpecimenKind = StrEnum("SpecimenKind", list(SPECIMENS.values()))
+class SpecimenKind(StrEnum):
+    """The models that the demonstration can take."""
+
+    MASKED = "masked"
+    CAUSAL = "causal"
 
 
 def demo(
@@ -66,7 +71,7 @@ def demo(
     kind: Annotated[
         SpecimenKind,
         typer.Option("--model", help="A model that fills gaps in a text, or one that goes on with a text."),
-    ] = SpecimenKind.masked,
+    ] = SpecimenKind.MASKED,
 ) -> None:
     """Find the neurons of facts and of grammar in a small model that ships with the package, with no download.
 

@@ -222,7 +222,7 @@ def main(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    said = {
+    said: dict[str, Any] = {
         "seed": seed,
         "epochs": epochs,
         "width": width,
