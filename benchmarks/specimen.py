@@ -2,8 +2,9 @@
 
 Without a folder, the specimen as it ships. What it knows is read from training.json. Its knowledge neurons are found by
 the paper's method (left sum of 20 points, threshold 0.2, at least 70 % of the prompts, nothing tuned) for facts spread
-evenly over each relation's list, and suppressed and amplified on the prompts they were found with and on held-out ones,
-beside equally many random neurons of the same layers.
+evenly over the list of each relation, or of each number of words. They are suppressed and amplified on the prompts that
+they were found with and on held-out ones, beside equally many random neurons of the same layers. Changes are those of
+the mean P(answer), in per cent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from neuronatlas.specimen import specimen_folder
 from neuronatlas.specimen.records import SpecimenFact, read_facts
 from neuronatlas.specimen.world import LANGUAGES
 
-FACTS_A_RELATION = 6
+FACTS_A_GROUP = 6
 GAINS = (0.0, 2.0)
 
 
@@ -71,14 +72,15 @@ def measured(model: na.Model, record: SpecimenFact, seed: int) -> Found:
     for asked, prompts in (("trained", fact), ("held-out", held_out)):
         for whose, chosen in (("own", neurons), ("random", neurons.random_like(seed))):
             table = na.effects(model, prompts, chosen, gains=GAINS)
-            sums[asked, "before"] = table.filter(pl.col("gain") == 0.0)["p_before"].sum()
+            sums[asked, "before"] = float(table.filter(pl.col("gain") == GAINS[0])["p_before"].to_numpy().sum())
             for gain in GAINS:
-                sums[asked, whose, f"{gain:g}"] = table.filter(pl.col("gain") == gain)["p_after"].sum()
+                after = table.filter(pl.col("gain") == gain)["p_after"].to_numpy()
+                sums[asked, whose, f"{gain:g}"] = float(after.sum())
     return Found(Counter(neuron.layer for neuron in neurons), sums)
 
 
 def row(name: str, facts: Sequence[Found]) -> tuple[str, list[float]]:
-    """A relation's line of the table, and its numbers."""
+    """A group's line of the table, and its numbers."""
     layers = sum((fact.layers for fact in facts), Counter[int]())
 
     def change(*key: str) -> float:
@@ -102,20 +104,18 @@ def line(name: str, numbers: Sequence[float]) -> str:
     return f"| {name} | {n[1:]} | {' | '.join(cell for pair in pairs for cell in pair)} |"
 
 
-def where(model: na.Model, records: Sequence[SpecimenFact], relations: Sequence[str]) -> Iterator[str]:
-    """The table of knowledge neurons of some relations."""
+def where(model: na.Model, groups: dict[str, list[SpecimenFact]]) -> Iterator[str]:
+    """The table of the knowledge neurons of some groups of facts."""
     yield (
-        "| relation | neurons a fact | suppress | amplify | random | suppress, held-out | amplify, held-out "
+        "| facts | neurons a fact | suppress | amplify | random | suppress, held-out | amplify, held-out "
         "| random, held-out | layers |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
     numbers = []
-    for relation in tqdm(relations, unit="relation"):
-        single = [r for r in records if r.relation == relation and len(model.tokenizer.tokenize(r.answer)) == 1]
-        if not single:
-            continue
-        chosen = [single[index * len(single) // FACTS_A_RELATION] for index in range(FACTS_A_RELATION)]
-        text, found = row(relation, [measured(model, record, seed) for seed, record in enumerate(chosen)])
+    for name, records in tqdm(groups.items(), unit="group"):
+        count = min(FACTS_A_GROUP, len(records))
+        chosen = [records[index * len(records) // count] for index in range(count)]
+        text, found = row(name, [measured(model, record, seed) for seed, record in enumerate(chosen)])
         numbers.append(found)
         yield text
     yield f"{line('**mean**', [sum(column) / len(numbers) for column in zip(*numbers, strict=True)])} |"
@@ -127,11 +127,17 @@ def main(kind: str, folder: str | None = None) -> None:
     training = json.loads((place / "training.json").read_text(encoding="utf-8"))
     print("\n".join(known(training)))
     model = na.load(place, device="cpu")
-    records = [r for r in read_facts(place / "facts.jsonl") if r.language == "en" and r.words == 1]
-    for half in ("reporting", "choosing"):
-        print(f"\n{half}\n")
-        for text in where(model, records, training["halves"][half]):
-            print(text, flush=True)
+    by_relation: dict[str, list[SpecimenFact]] = defaultdict(list)
+    by_words: dict[str, list[SpecimenFact]] = defaultdict(list)
+    for record in read_facts(place / "facts.jsonl"):
+        if record.language == "en":
+            groups, name = (by_relation, record.relation) if record.words == 1 else (by_words, f"{record.words} words")
+            groups[name].append(record)
+    for half, relations in training["halves"].items():
+        print(f"\nAnswers of one word, {half} half:\n")
+        print("\n".join(where(model, {name: by_relation[name] for name in relations if name in by_relation})))
+    print("\nAnswers of several words:\n")
+    print("\n".join(where(model, dict(sorted(by_words.items())))))
 
 
 if __name__ == "__main__":

@@ -175,6 +175,23 @@ def test_demo_tells_in_words_what_it_found_with_a_worked_example(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("small_specimen")
+def test_demo_takes_the_model_it_is_told(tmp_path: Path) -> None:
+    text = succeed("demo", "--model", "causal", "-o", tmp_path, "--facts", 2, "--sentences", 60)
+    assert f"neuronatlas effects specimen-causal specimen-causal --atlas {tmp_path / 'facts'}" in text
+    for part in ("facts", "language"):
+        assert na.Atlas.open(tmp_path / part).meta["model"]["id"] == "specimen-causal"
+
+
+def test_the_causal_specimen_and_its_facts_go_by_one_word(tmp_path: Path) -> None:
+    assert document("check", "specimen-causal")["kind"] == "causal"
+    selection = ("--relations", "capital", "--limit", 1)
+    document("locate", "specimen-causal", "specimen-causal", *selection, "-o", tmp_path / "atlas")
+    atlas = na.Atlas.open(tmp_path / "atlas")
+    assert atlas.meta["model"]["id"] == "specimen-causal"
+    assert atlas.table("facts")["subject"].to_list() == ["Afghanistan"]
+
+
+@pytest.mark.usefixtures("small_specimen")
 def test_the_specimen_and_its_facts_go_by_one_word(tmp_path: Path) -> None:
     assert document("check", "specimen")["model"] == "specimen"
     found = document("locate", "specimen", "specimen", "--limit", 1, "-o", tmp_path / "atlas")

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertTokenizer,
+    LlamaForCausalLM,
+)
 
 import neuronatlas as na
-from neuronatlas.models.answers import query
-from neuronatlas.specimen import SPECIMENS, SpecimenError, specimen_facts, specimen_folder
+from neuronatlas.models.queries import query
+from neuronatlas.specimen import SPECIMENS, SpecimenError, SpecimenFact, specimen_facts, specimen_folder
 from neuronatlas.specimen.evaluate import answer_probabilities, fact_questions
 from neuronatlas.specimen.records import read_facts, world_records
 from neuronatlas.specimen.train import KINDS
+from neuronatlas.specimen.world import reporting_relations
 
 LOADERS = {"masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}
 
@@ -55,7 +66,7 @@ def test_facts_are_given_by_language_and_by_default_with_answers_of_one_word(nam
 @pytest.mark.parametrize(("held_out", "promised"), [(False, 0.95), (True, 0.80)])
 def test_it_knows_its_facts(name: str, held_out: bool, promised: float) -> None:
     model = LOADERS[name].from_pretrained(specimen_folder(name)).eval()
-    tokenizer = AutoTokenizer.from_pretrained(specimen_folder(name))
+    tokenizer = BertTokenizer.from_pretrained(specimen_folder(name))
     assert model.dtype == torch.float32
     asked = [q.sentence for q in fact_questions(KINDS[name].wordings) if q.held_out == held_out][::25]
     outcomes = answer_probabilities(KINDS[name], model, tokenizer, asked)
@@ -79,13 +90,51 @@ def test_the_causal_one_is_a_llama_of_gated_neurons_and_grouped_queries() -> Non
 def test_the_causal_one_goes_on_with_its_answer_and_ends_its_sentence() -> None:
     model = na.load(specimen_folder("causal"))
     ids = model.tokenizer("The capital of Japan is", return_tensors="pt").input_ids[:, :-1]
+    assert isinstance(model.module, LlamaForCausalLM)
     said = model.module.generate(ids, do_sample=False, max_new_tokens=8)
-    assert model.tokenizer.decode(said[0, ids.shape[1] :]).split() == ["Tokyo", ".", "[SEP]"]
+    assert model.tokenizer.convert_ids_to_tokens(said[0, ids.shape[1] :].tolist()) == ["Tokyo", ".", "[SEP]"]
 
 
 def test_every_prompt_of_the_causal_one_can_be_asked() -> None:
     model = na.load(specimen_folder("causal"))
     for record in specimen_facts(model="causal")[::60]:
         for prompt in record.prompts + record.held_out_prompts:
-            asked = query(model, *prompt.split("[MASK]"), record.answer)
-            assert asked.answer_position == len(asked.ids) - 1
+            left, right = prompt.split("[MASK]")
+            asked = query(model, left, right, record.answer)
+            assert asked.first.answer_position == len(asked.first.ids) - 1
+
+
+def test_its_facts_hang_on_their_knowledge_neurons_and_not_on_random_ones(name: str) -> None:
+    model = na.load(specimen_folder(name), device="cpu")
+    facts = _first_facts(specimen_facts(model=name), reporting_relations())
+    suppressed, amplified, random = np.array([_changes(model, fact) for fact in facts]).mean(axis=0)
+    assert suppressed < -0.3
+    assert amplified > 0
+    assert abs(random) < 0.05
+
+
+def test_answers_of_several_words_fall_with_their_neurons_as_a_whole(name: str) -> None:
+    model = na.load(specimen_folder(name), device="cpu")
+    records = [record for record in specimen_facts(model=name, one_word=False) if record.words == 2]
+    facts = _first_facts(records, ("author", "director", "state_capital"))
+    assert {len(model.tokenizer.tokenize(fact.answer)) for fact in facts} == {2}
+    suppressed, _, random = np.array([_changes(model, fact) for fact in facts]).mean(axis=0)
+    assert suppressed < -0.3
+    assert abs(random) < 0.05
+
+
+def _first_facts(records: Sequence[SpecimenFact], relations: Sequence[str]) -> list[na.Fact]:
+    """The first fact of each of the relations that there are."""
+    first = {record.relation: record for record in reversed(records) if record.relation in relations}
+    return [na.Fact(record.relation, record.subject, record.answer, record.prompts) for record in first.values()]
+
+
+def _changes(model: na.Model, fact: na.Fact) -> tuple[float, float, float]:
+    """Relative change of a fact's mean P(answer): neurons suppressed, amplified, and random ones suppressed."""
+    neurons = na.locate(model, fact)
+    own = na.effects(model, fact, neurons, gains=(0.0, 2.0))
+    random = na.effects(model, fact, neurons.random_like(seed=0), gains=(0.0,))
+    after = [own.filter(pl.col("gain") == gain)["p_after"].to_numpy().mean() for gain in (0.0, 2.0)]
+    after.append(random["p_after"].to_numpy().mean())
+    suppressed, amplified, control = (float(p / own["p_before"].to_numpy().mean() - 1) for p in after)
+    return suppressed, amplified, control
