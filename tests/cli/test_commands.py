@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import neuronatlas as na
+from neuronatlas.cli import atlases
 from tests.cli.conftest import PROMPT, complaint, document, run, succeed
 from tests.knowledge.planted import FACTS, planted_neurons
 
@@ -175,11 +176,13 @@ def test_demo_tells_in_words_what_it_found_with_a_worked_example(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("small_specimen")
-def test_demo_takes_the_model_it_is_told(tmp_path: Path) -> None:
-    text = succeed("demo", "--model", "causal", "-o", tmp_path, "--facts", 2, "--sentences", 60)
+def test_demo_takes_the_model_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(atlases, "_demo_language", lambda _out, model, *_: asked.append(model.name))
+    text = succeed("demo", "--model", "causal", "-o", tmp_path, "--facts", 2)
     assert f"neuronatlas effects specimen-causal specimen-causal --atlas {tmp_path / 'facts'}" in text
-    for part in ("facts", "language"):
-        assert na.Atlas.open(tmp_path / part).meta["model"]["id"] == "specimen-causal"
+    assert na.Atlas.open(tmp_path / "facts").meta["model"]["id"] == "specimen-causal"
+    assert asked == ["specimen-causal"]
 
 
 def test_the_causal_specimen_and_its_facts_go_by_one_word(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,6 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
     BertTokenizer,
-    LlamaForCausalLM,
 )
 
 import neuronatlas as na
@@ -26,6 +26,8 @@ from neuronatlas.specimen.records import read_facts, world_records
 from neuronatlas.specimen.train import KINDS
 from neuronatlas.specimen.world import reporting_relations
 
+# The share of answers that are right, on trained and on held-out wordings; see docs/specimen.md for why they differ.
+PROMISED = {"masked": (0.95, 0.80), "causal": (0.95, 0.70)}
 LOADERS = {"masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}
 
 
@@ -63,14 +65,25 @@ def test_facts_are_given_by_language_and_by_default_with_answers_of_one_word(nam
     assert {fact.words for fact in specimen_facts(model=name, one_word=False)} > {1, 2}
 
 
-@pytest.mark.parametrize(("held_out", "promised"), [(False, 0.95), (True, 0.80)])
-def test_it_knows_its_facts(name: str, held_out: bool, promised: float) -> None:
+def test_it_knows_its_facts_with_doubt(name: str) -> None:
+    right, p = _asked(name, held_out=False)
+    assert right >= PROMISED[name][0]
+    assert 0.5 < p < 0.75
+
+
+def test_it_knows_its_facts_in_wordings_it_has_never_seen(name: str) -> None:
+    right, _ = _asked(name, held_out=True)
+    assert right >= PROMISED[name][1]
+
+
+def _asked(name: str, *, held_out: bool) -> tuple[float, float]:
+    """Top-1 and P(answer) over every 25th prompt."""
     model = LOADERS[name].from_pretrained(specimen_folder(name)).eval()
     tokenizer = BertTokenizer.from_pretrained(specimen_folder(name))
     assert model.dtype == torch.float32
     asked = [q.sentence for q in fact_questions(KINDS[name].wordings) if q.held_out == held_out][::25]
     outcomes = answer_probabilities(KINDS[name], model, tokenizer, asked)
-    assert sum(right for right, _ in outcomes) / len(outcomes) >= promised
+    return sum(right for right, _ in outcomes) / len(outcomes), sum(p for _, p in outcomes) / len(outcomes)
 
 
 def test_the_evaluation_beside_the_weights_covers_every_relation(name: str) -> None:
@@ -90,8 +103,8 @@ def test_the_causal_one_is_a_llama_of_gated_neurons_and_grouped_queries() -> Non
 def test_the_causal_one_goes_on_with_its_answer_and_ends_its_sentence() -> None:
     model = na.load(specimen_folder("causal"))
     ids = model.tokenizer("The capital of Japan is", return_tensors="pt").input_ids[:, :-1]
-    assert isinstance(model.module, LlamaForCausalLM)
-    said = model.module.generate(ids, do_sample=False, max_new_tokens=8)
+    module: Any = model.module
+    said = module.generate(ids, do_sample=False, max_new_tokens=8)
     assert model.tokenizer.convert_ids_to_tokens(said[0, ids.shape[1] :].tolist()) == ["Tokyo", ".", "[SEP]"]
 
 
