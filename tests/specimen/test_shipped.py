@@ -119,7 +119,7 @@ def test_every_prompt_of_the_causal_one_can_be_asked() -> None:
 
 def test_its_facts_hang_on_their_knowledge_neurons_and_not_on_random_ones(name: str) -> None:
     model = na.load(specimen_folder(name), device="cpu")
-    facts = _first_facts(specimen_facts(model=name), reporting_relations())
+    facts = _first_facts(specimen_facts(model=name), reporting_relations()[::2])
     suppressed, amplified, random = np.array([_changes(model, fact) for fact in facts]).mean(axis=0)
     assert suppressed < -0.3
     assert amplified > 0
