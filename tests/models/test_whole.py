@@ -34,13 +34,16 @@ WAYS = {
     "masked:fnet": ("replay-whole", "replay-whole"),  # positions mixed by no module that has weights
     "masked:xmod": ("replay-whole", "replay-whole"),  # a language for each row
 }
+IN_FLOAT32 = {"causal:qwen3_next", "causal:nemotron_h", "causal:mixtral", "causal:deepseek_v3"}
+"""Those whose experts transformers does not multiply in float64."""
 
 
 @lru_cache(maxsize=2)
 def loaded(name: str) -> Model:
     wanted: Architecture = next(a for a in architectures() if a.name == name)
-    # In float64, so that what remains is no rounding: a toy's weights are drawn large.
-    return load((build(wanted).double(), toy_tokenizer()))
+    module: Any = build(wanted)
+    # In float64 what is left is no rounding, which a toy's large weights would make large.
+    return load((module if name in IN_FLOAT32 else module.double(), toy_tokenizer()))
 
 
 def prompts_for(model: Model, position: int | None = None) -> Prompts:
@@ -64,18 +67,20 @@ def test_the_fast_way_gives_the_gradients_of_plain_reruns(name: str, position: i
     model = loaded(name)
     prompts = prompts_for(model, position)
     right = path_gradients(model, prompts, NODES, WEIGHTS, way=Plain)
+    tolerance = 1e-5 if name in IN_FLOAT32 else 1e-6
     for budget in (2048, 60):
         found = path_gradients(model, prompts, NODES, WEIGHTS, budget=budget)
         assert found.way == WAYS[name][position is not None]
-        assert apart(found.gradients, right.gradients) <= 1e-6
-        assert apart(found.neurons, right.neurons) <= 1e-6
-        assert apart([found.clean_logits], [right.clean_logits]) <= 1e-6
-        assert apart([found.zeroed], [right.zeroed]) <= 1e-6
+        assert apart(found.gradients, right.gradients) <= tolerance
+        assert apart(found.neurons, right.neurons) <= tolerance
+        assert apart([found.clean_logits], [right.clean_logits]) <= tolerance
+        assert apart([found.zeroed], [right.zeroed]) <= tolerance
 
 
 @pytest.mark.parametrize("name", ["causal:gemma4_text", "causal:bloom", "masked:xmod"])
 def test_a_way_that_takes_other_rows_arguments_is_refused(name: str) -> None:
     model = loaded(name)
+    prove_ways(model)
     known = {way: dict.fromkeys(arguments, False) for way, arguments in model.row_arguments.items()}
     assert any(any(arguments.values()) for arguments in model.row_arguments.values())
     misled = replace(model, ways={"head": ""}, row_arguments=known)
