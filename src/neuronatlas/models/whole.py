@@ -120,7 +120,7 @@ class SteppedReplay(WholeReplay):
 
     def gradients(self, layers: Sequence[int], values: Values, chosen: slice) -> Slopes:
         """Gradients of all rows, also where a model writes the states that it keeps in place of keys over old ones."""
-        if all(isinstance(getattr(layer, "keys", None), Tensor) for layer in self.recorded.before.layers):
+        if not any(hasattr(layer, "recurrent_states") for layer in self.recorded.before.layers):
             return super().gradients(layers, values, chosen)
         with allow_mutation_on_saved_tensors():
             return super().gradients(layers, values, chosen)

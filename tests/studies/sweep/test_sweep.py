@@ -17,6 +17,8 @@ PASSING = {
     "causal:falcon": ("replay-cached", "replay"),
     "causal:phi3": ("replay-cached", "replay"),
     "causal:gemma4_text": ("replay-stepped", "replay-whole"),
+    "causal:falcon_h1": ("replay-stepped", "replay-whole"),
+    "causal:nemotron_h": ("replay-stepped", "replay-whole"),
     "causal:rwkv": ("replay-whole", "replay-whole"),
     "causal:mixtral": ("replay-cached", "replay"),
     "causal:gpt_oss": ("replay-cached", "replay"),
