@@ -39,8 +39,11 @@ class Arithmetic:
 
 
 def projections(shape: Shape) -> int:
-    """The six projections of a block at one position: queries, keys, values, attention output, up and down."""
-    return 4 * shape.width**2 + 2 * shape.width * shape.ffn
+    """A block's projections at one position: queries, keys, values, attention output, up, down and a Llama's gate."""
+    shared = shape.key_value_heads or shape.heads
+    feed_forward = 2 if shape.key_value_heads is None else 3
+    attention = 2 * shape.width**2 + 2 * shape.width**2 * shared // shape.heads
+    return attention + feed_forward * shape.width * shape.ffn
 
 
 def head(shape: Shape) -> int:

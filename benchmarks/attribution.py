@@ -1,6 +1,6 @@
 """Times attribution by replay against the plain per-layer method, and says how much of the machine's speed it reaches.
 
-python benchmarks/attribution.py --markdown attribution.md      # the whole table: over an hour on two cores
+python benchmarks/attribution.py --markdown attribution.md      # the whole table: several hours on two cores
 python benchmarks/attribution.py --only "GPT-2 small/12/1"      # one case
 python benchmarks/attribution.py --quick                        # tiny models, seconds: does it run, do scores agree
 """
@@ -129,8 +129,11 @@ def run_case(case: Case, model: Model, care: Care, bandwidth: float) -> Iterator
 
 def cases(quick: bool) -> list[Case]:
     """All lines, in the order of the table."""
-    lengths, counts = ((6, 9), (1, 3)) if quick else ((12, 48), (1, 32))
-    return [Case(shape, t, p) for shape in (TINY if quick else FULL_SIZE) for p in counts for t in lengths]
+
+    def counts(shape: Shape) -> tuple[int, int]:
+        return (1, 3) if quick else (1, 32) if shape.key_value_heads is None else (1, 8)
+
+    return [Case(s, t, p) for s in (TINY if quick else FULL_SIZE) for p in counts(s) for t in s.lengths]
 
 
 def run_cases(chosen: Sequence[Case], care: Care) -> list[Timing]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import BertForMaskedLM, GPT2LMHeadModel, PreTrainedModel
+from transformers import BertForMaskedLM, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
 
 __all__ = ["per_layer_scores"]
 
@@ -60,8 +60,11 @@ def _run_with(module: PreTrainedModel, batch: Tensor, place: int, down: nn.Modul
 
 
 def _down_projections(module: PreTrainedModel) -> list[nn.Module]:
-    is_bert = isinstance(module, BertForMaskedLM)
-    path = "bert.encoder.layer.{}.output.dense" if is_bert else "transformer.h.{}.mlp.c_proj"
+    path = "transformer.h.{}.mlp.c_proj"
+    if isinstance(module, BertForMaskedLM):
+        path = "bert.encoder.layer.{}.output.dense"
+    elif isinstance(module, LlamaForCausalLM):
+        path = "model.layers.{}.mlp.down_proj"
     return [module.get_submodule(path.format(layer)) for layer in range(module.config.num_hidden_layers)]
 
 
@@ -69,6 +72,8 @@ def _answer_logits(module: PreTrainedModel, batch: Tensor, place: int) -> Float[
     logits: Tensor
     if isinstance(module, BertForMaskedLM):
         logits = module.cls(module.bert(input_ids=batch).last_hidden_state[:, place])
+    elif isinstance(module, LlamaForCausalLM):
+        logits = module.lm_head(module.model(input_ids=batch, use_cache=False).last_hidden_state[:, place])
     else:
         assert isinstance(module, GPT2LMHeadModel)
         logits = module.lm_head(module.transformer(input_ids=batch, use_cache=False).last_hidden_state[:, place])

@@ -105,6 +105,12 @@ _FASTER = {
     ("GPT-2 small", 48, 1): 20.0,
     ("GPT-2 small", 12, 32): 10.0,
     ("GPT-2 small", 48, 32): 25.0,
+    ("Llama 16x1024", 12, 1): 10.0,
+    ("Llama 16x1024", 48, 1): 25.0,
+    ("Llama 16x1024", 192, 1): 90.0,
+    ("Llama 16x1024", 12, 8): 10.0,
+    ("Llama 16x1024", 48, 8): 25.0,
+    ("Llama 16x1024", 192, 8): 90.0,
 }
 # Of the bare product's speed at 20 points; one prompt of a causal model is bound by the reading of weights instead.
 _FRACTION = {

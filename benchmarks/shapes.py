@@ -14,6 +14,8 @@ from transformers import (
     BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -21,12 +23,16 @@ from transformers import (
 import neuronatlas as na
 from neuronatlas.models.queries import Query, Step
 
-__all__ = ["FULL_SIZE", "SHAPES", "TINY", "Shape", "random_model", "random_module", "random_queries"]
+__all__ = ["FULL_SIZE", "LARGE", "SHAPES", "TINY", "Shape", "random_model", "random_module", "random_queries"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a transformer whose blocks have four attention projections and two feed-forward ones."""
+    """The sizes of a transformer whose blocks have four attention projections and two feed-forward ones.
+
+    With `key_value_heads` it is a Llama: that many heads of keys and values, shared by the others, and a gate beside
+    the projection up. `lengths` are the tokens of the prompts that it is timed on.
+    """
 
     name: str
     kind: Literal["masked", "causal"]
@@ -35,26 +41,40 @@ class Shape:
     heads: int
     ffn: int
     vocabulary: int
+    key_value_heads: int | None = None
+    lengths: tuple[int, ...] = (12, 48)
 
 
 FULL_SIZE = (
     Shape("BERT-base", "masked", 12, 768, 12, 3072, 30522),
     Shape("GPT-2 small", "causal", 12, 768, 12, 3072, 50257),
+    Shape("Llama 16x1024", "causal", 16, 1024, 16, 2816, 32000, 4, (12, 48, 192)),
 )
 TINY = (
-    Shape("tiny BERT", "masked", 3, 32, 4, 64, 101),
-    Shape("tiny GPT-2", "causal", 3, 32, 4, 64, 101),
+    Shape("tiny BERT", "masked", 3, 32, 4, 64, 101, None, (6, 9)),
+    Shape("tiny GPT-2", "causal", 3, 32, 4, 64, 101, None, (6, 9)),
+    Shape("tiny Llama", "causal", 3, 32, 4, 64, 101, 2, (6, 9)),
 )
-SHAPES = {shape.name: shape for shape in FULL_SIZE + TINY}
+LARGE = Shape("Llama 8B", "causal", 32, 4096, 32, 14336, 128256, 8)
+SHAPES = {shape.name: shape for shape in (*FULL_SIZE, *TINY, LARGE)}
 
 
-def random_module(shape: Shape, attention: str, dtype: torch.dtype, seed: int) -> PreTrainedModel:
+def random_module(
+    shape: Shape, attention: str, dtype: torch.dtype, seed: int, device: str | torch.device = "cpu"
+) -> PreTrainedModel:
     """A transformers model of that shape with its usual random weights, none of which asks for gradients."""
-    make = _bert if shape.kind == "masked" else _gpt2
-    with torch.random.fork_rng():
+    make = _bert if shape.kind == "masked" else _gpt2 if shape.key_value_heads is None else _llama
+    device = torch.device(device)
+    usual = torch.get_default_dtype()
+    # Made where it belongs and as it shall be: a large one would not fit elsewhere, nor twice.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
         torch.manual_seed(seed)
-        module = make(shape, attention)
-    nn.Module.to(module, dtype)
+        torch.set_default_dtype(dtype)
+        try:
+            module = make(shape, attention)
+        finally:
+            torch.set_default_dtype(usual)
+    nn.Module.to(module, device, dtype)
     module.eval().requires_grad_(False)
     return module
 
@@ -85,12 +105,33 @@ def _gpt2(shape: Shape, attention: str) -> PreTrainedModel:
     return GPT2LMHeadModel(config)
 
 
+def _llama(shape: Shape, attention: str) -> PreTrainedModel:
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        intermediate_size=shape.ffn,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    config._attn_implementation = attention
+    return LlamaForCausalLM(config)
+
+
 def random_model(
-    shape: Shape, *, attention: str = "sdpa", dtype: torch.dtype = torch.float32, seed: int = 0
+    shape: Shape,
+    *,
+    attention: str = "sdpa",
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> na.Model:
     """The same as a model of this library, with a tokenizer whose words are t0, t1, ..."""
     words = Tokenizer(WordLevel({f"t{index}": index for index in range(shape.vocabulary)}, unk_token="t0"))
-    return na.load((random_module(shape, attention, dtype, seed), PreTrainedTokenizerFast(tokenizer_object=words)))
+    module = random_module(shape, attention, dtype, seed, device)
+    return na.load((module, PreTrainedTokenizerFast(tokenizer_object=words)))
 
 
 def random_queries(shape: Shape, tokens: int, prompts: int, seed: int = 0) -> list[Query]:

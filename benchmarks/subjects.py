@@ -21,7 +21,7 @@ from neuronatlas.models.queries import Query, place_tokens, query
 from neuronatlas.readers import FactFileWarning
 from shapes import TINY, random_model, random_queries
 
-__all__ = ["SUBJECTS", "Choice", "MissingSubjectError", "Subject", "shared_folder", "tiny"]
+__all__ = ["SUBJECTS", "Choice", "MissingSubjectError", "Subject", "asked_of_pararel", "shared_folder", "tiny"]
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 # Every third of ParaRel's relations, in the order of their numbers.
@@ -81,6 +81,16 @@ def pararel(name: str, count: int) -> Subject:
         facts = na.read_facts(data / "data_all_allbags.json.gz", relations=_RELATIONS)
     asked = [(fact.relation, prompt, fact.answer) for fact in facts for prompt in fact.prompts]
     return Subject(name, model, _drawn(model, asked, count))
+
+
+def asked_of_pararel(model: na.Model, count: int) -> list[Query]:
+    """The first so many prompts of ParaRel that suit a model, relation by relation."""
+    data = shared_folder("NEURONATLAS_DATA", "data") / "pararel"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FactFileWarning)
+        facts = na.read_facts(data / "data_all_allbags.json.gz")
+    asked = ((prompt, fact.answer) for fact in facts for prompt in fact.prompts)
+    return list(islice(_suiting(model, asked), count))
 
 
 def specimen(count: int) -> Subject:

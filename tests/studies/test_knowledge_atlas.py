@@ -1,5 +1,6 @@
 """From facts to an atlas: what the tables say is true, and nothing is lost or changed by how the work was cut."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import neuronatlas as na
 from neuronatlas.knowledge.attribution import fact_queries
 from neuronatlas.neurons import Neuron
 from neuronatlas.studies import knowledge_atlas, locating
+from neuronatlas.studies import settings as settings_module
 from tests.knowledge.planted import FACTS, planted_neurons
 from tests.studies.conftest import SETTINGS, two_relations
 
@@ -137,6 +139,35 @@ def test_an_interrupted_run_is_taken_up_where_it_was(
     assert worked == [0, 2, -1, 4]
     for table in atlas.tables:
         assert (atlas.folder / f"{table}.parquet").read_bytes() == (resumed.folder / f"{table}.parquet").read_bytes()
+
+
+def test_a_budget_found_under_a_limit_is_kept_with_the_atlas_and_used_again(
+    model: na.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = na.LocateSettings(facts_per_part=2, gains=(0.0,), attribution_budget="1GB")
+    whole = na.build_atlas(model, two_relations(), tmp_path / "whole", asked, progress=False)
+    found = whole.meta["settings"]
+    assert isinstance(found["attribution_budget"], int)
+    assert found["effects_budget"] == 4 * found["attribution_budget"]
+    real, parts = locating.located_part, []
+
+    def cut(*args: object) -> object:
+        parts.append(args)
+        if len(parts) == 2:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(knowledge_atlas, "located_part", cut)
+        with pytest.raises(KeyboardInterrupt):
+            na.build_atlas(model, two_relations(), tmp_path / "cut", asked, progress=False)
+    # Another limit, or another machine's memory, changes nothing of an atlas that was begun.
+    monkeypatch.setattr(settings_module, "found_budget", lambda *_, **__: pytest.fail("the budget is there already"))
+    other = replace(asked, attribution_budget="auto")
+    resumed = na.build_atlas(model, two_relations(), tmp_path / "cut", other, progress=False)
+    assert resumed.meta["settings"] == found
+    for table in whole.tables:
+        assert (whole.folder / f"{table}.parquet").read_bytes() == (resumed.folder / f"{table}.parquet").read_bytes()
 
 
 def test_other_settings_facts_or_weights_in_the_same_folder_are_refused(model: na.Model, atlas: na.Atlas) -> None:

@@ -17,6 +17,7 @@ from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_fa
 from neuronatlas.cli.options import (
     AsJson,
     AtlasFolder,
+    Budget,
     Device,
     Dtype,
     FactsFile,
@@ -31,6 +32,7 @@ from neuronatlas.cli.options import (
     RuleName,
     SiteName,
     Steps,
+    as_budget,
     as_gains,
     as_names,
     as_position,
@@ -154,6 +156,7 @@ def locate(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the random controls and the bootstrap.", rich_help_panel="Method")
     ] = _DEFAULTS.seed,
+    budget: Budget = str(_DEFAULTS.attribution_budget),
     revision: Revision = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -178,6 +181,7 @@ def locate(
         site=site,
         routing=routing,
         seed=seed,
+        attribution_budget=as_budget(budget),
     )
     require_facts(facts)
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)

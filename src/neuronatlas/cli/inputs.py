@@ -23,11 +23,16 @@ SPECIMENS = {SPECIMEN: "masked", "specimen-causal": "causal"}
 def open_model(
     name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto", site: str = "ffn"
 ) -> Model:
-    """Load a model by name, `specimen` and `specimen-causal` being those that ship with the package."""
+    """Load a model by name, `specimen` and `specimen-causal` being those that ship with the package.
+
+    Device `spread` means all devices that there are.
+    """
     note(f"loading {name}")
+    one, several = ("auto", "auto") if device == "spread" else (device, None)
     if name not in SPECIMENS:
-        return load(name, revision=revision, device=device, dtype=dtype, site=site)
-    model = load(specimen.specimen_folder(SPECIMENS[name]), device=device, dtype=dtype, site=site)
+        return load(name, revision=revision, device=one, device_map=several, dtype=dtype, site=site)
+    folder = specimen.specimen_folder(SPECIMENS[name])
+    model = load(folder, device=one, device_map=several, dtype=dtype, site=site)
     model.name = name  # and not the folder that the package happens to be installed in
     return model
 

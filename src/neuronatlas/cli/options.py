@@ -10,11 +10,13 @@ import typer
 
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES
 from neuronatlas.models import SITES
+from neuronatlas.models.memory import MemoryLimitError, as_bytes
 from neuronatlas.models.ways import Routing
 
 __all__ = [
     "AsJson",
     "AtlasFolder",
+    "Budget",
     "Device",
     "Dtype",
     "FactsFile",
@@ -29,6 +31,7 @@ __all__ = [
     "RuleName",
     "SiteName",
     "Steps",
+    "as_budget",
     "as_gains",
     "as_names",
     "as_position",
@@ -65,7 +68,11 @@ Revision = Annotated[
     str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a hub id.", rich_help_panel=_MODEL)
 ]
 Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one.", rich_help_panel=_MODEL)
+    str,
+    typer.Option(
+        help="cpu, cuda, cuda:1, mps; auto takes a GPU where there is one; spread uses all of them, then memory.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 Dtype = Annotated[
     str,
@@ -118,6 +125,28 @@ Gains = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+
+Budget = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto|8GB",
+        help="Token positions computed at once; auto finds how many fit into what memory is free, 8GB how many keep to "
+        "that.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+
+def as_budget(text: str) -> int | str:
+    """Read a number of token positions, `auto`, or an amount of memory."""
+    if text.isdecimal() and int(text):
+        return int(text)
+    if text != "auto":
+        try:
+            as_bytes(text)
+        except MemoryLimitError as error:
+            raise typer.BadParameter(f"{error}, a number of positions, or auto", param_hint="--budget") from None
+    return text
 
 
 def as_names(text: str | None) -> list[str] | None:

@@ -28,6 +28,8 @@ from neuronatlas.knowledge.attribution import AttributionError
 from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.models import InterventionError, ModelError, SiteError
+from neuronatlas.models.memory import MemoryLimitError
+from neuronatlas.models.quantised import GradientError
 from neuronatlas.models.queries import QueryError
 from neuronatlas.neurons import NeuronError
 from neuronatlas.probing.activations import ActivationsError
@@ -51,7 +53,9 @@ _INPUT_ERRORS = (
     CorpusError,
     ExamplesError,
     FactError,
+    GradientError,
     InterventionError,
+    MemoryLimitError,
     ModelError,
     NeuronError,
     ProbeError,

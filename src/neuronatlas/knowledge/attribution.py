@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
+from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget, found_budget
 from neuronatlas.knowledge.facts import Fact, split_prompt
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, rule_nodes, usual_steps
 from neuronatlas.models.answers import Answered, joined, read_answers
@@ -32,8 +32,6 @@ __all__ = [
     "fact_queries",
     "suiting_queries",
 ]
-
-DEFAULT_BUDGET = 2048
 
 
 class PromptWarning(UserWarning):
@@ -94,7 +92,7 @@ def attribute(
     rule: str = DEFAULT_RULE,
     steps: int | None = None,
     site: str | None = None,
-    budget: int = DEFAULT_BUDGET,
+    budget: Budget = DEFAULT_BUDGET,
     routing: Routing = "free",
 ) -> Attribution:
     """Score every neuron by what it adds to P(answer): NeuronScores [layer, unit], in units of probability.
@@ -105,7 +103,8 @@ def attribute(
     there, or at `position`: `"subject"` (the last token of `subject`) or a token index. `rule` and `steps` choose the
     quadrature; `rule="left-riemann", steps=20` is the setting of Dai et al. (2022), equation 4. Without `steps`, a rule
     takes the number that serves the model: Gauss-Legendre more nodes where neurons have kinks (ReLU) than where they
-    have none. `budget` bounds the token positions computed at once.
+    have none. `budget` bounds the token positions computed at once, and so the memory; with
+    `"auto"` it is found so that what is free suffices, with an amount such as `"8GB"` so that no more is used.
     In a mixture of experts, scaled neurons may send the layers above to other experts (`routing="free"`), where P jumps
     and the gaps grow; `routing="frozen"` keeps every position at the experts of the unchanged run, with their weights.
 
@@ -175,7 +174,7 @@ def attribute_queries(
     rule: str = DEFAULT_RULE,
     steps: int | None = None,
     site: str | None = None,
-    budget: int = DEFAULT_BUDGET,
+    budget: Budget = DEFAULT_BUDGET,
     routing: Routing = "free",
 ) -> Iterator[Attribution]:
     """Attribute many queries, batched by length, and yield them in order; see `attribute`.
@@ -185,14 +184,20 @@ def attribute_queries(
     check_routing(model, routing)
     nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
     where = site or model.default_site
+    budget = found_budget(model, queries, budget, rule=rule, steps=steps, site=site, routing=routing)
     singles = [replace(asked, steps=(step,)) for asked in queries for step in asked.steps]
+
+    def run(chosen: Sequence[Query]) -> Path:
+        prompts = Prompts.of([asked.steps[0] for asked in chosen], model.device, _READOUTS[chosen[0].unit])
+        return path_gradients(model, prompts, nodes, weights, site=where, budget=budget, routing=routing)
+
     found: dict[int, Attribution] = {}
     for batch in _batches(singles, budget):
         chosen = [singles[index] for index in batch]
-        readout = _READOUTS[chosen[0].unit]
-        prompts = Prompts.of([asked.steps[0] for asked in chosen], model.device, readout)
-        path = path_gradients(model, prompts, nodes, weights, site=where, budget=budget, routing=routing)
-        found |= zip(batch, _attributions(model, chosen, path, activation=rule == "activation", site=site), strict=True)
+        # The path has no name here: it would stay in memory beside the next one.
+        scored = _attributions(model, chosen, run(chosen), activation=rule == "activation", site=site)
+        found |= zip(batch, scored, strict=True)
+        del scored
     tokens = iter([found[index] for index in range(len(singles))])
     return iter([_whole(asked, list(islice(tokens, len(asked.steps)))) for asked in queries])
 
@@ -222,8 +227,8 @@ def _attributions(
     model: Model, queries: Sequence[Query], path: Path, *, activation: bool, site: str | None
 ) -> Iterator[Attribution]:
     layout = model.layout(site)
-    activations = torch.cat([layer.to(path.gradients[0].dtype) for layer in path.neurons], dim=1)
-    scores = activations if activation else activations * torch.cat(path.gradients, dim=1)
+    activations = path.activations()
+    scores = activations if activation else path.scores()
     answered = read_answers(model, [asked.steps[0] for asked in queries], path.clean_logits)
     for row, (asked, outcome) in enumerate(zip(queries, answered, strict=True)):
         values = scores[row].cpu().numpy()

@@ -8,7 +8,8 @@ from typing import Literal, overload
 
 import numpy as np
 
-from neuronatlas.knowledge.attribution import DEFAULT_BUDGET, Attribution, attribute_queries, fact_queries
+from neuronatlas.knowledge.attribution import Attribution, attribute_queries, fact_queries
+from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget
 from neuronatlas.knowledge.facts import Fact, check_facts
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.knowledge.refinement import FIRST_SHARE, Shared, coarse_set, count_prompts, refine, tune_share
@@ -47,7 +48,7 @@ def locate(
     threshold: float | None = ...,
     position: str | int = ...,
     site: str | None = ...,
-    budget: int = ...,
+    budget: Budget = ...,
     routing: Routing = ...,
 ) -> KnowledgeNeurons: ...
 @overload
@@ -61,7 +62,7 @@ def locate(
     threshold: float | None = ...,
     position: str | int = ...,
     site: str | None = ...,
-    budget: int = ...,
+    budget: Budget = ...,
     routing: Routing = ...,
 ) -> list[KnowledgeNeurons]: ...
 def locate(
@@ -74,7 +75,7 @@ def locate(
     threshold: float | None = None,
     position: str | int = "answer",
     site: str | None = None,
-    budget: int = DEFAULT_BUDGET,
+    budget: Budget = DEFAULT_BUDGET,
     routing: Routing = "free",
 ) -> KnowledgeNeurons | list[KnowledgeNeurons]:
     """Find the neurons that express a fact (Dai et al. 2022, section 3): one set for a fact, a list for many.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from neuronatlas.models.gradients import choose_way
+from neuronatlas.models.gradients import choose_way, gradients_refused
 from neuronatlas.models.model import Model
 from neuronatlas.models.ways import Prompts
 
@@ -26,11 +26,15 @@ def prove_ways(model: Model) -> ProvedWays:
     """Find the fastest proved way for the default site, by comparing each with plain re-runs on two random prompts."""
     if model.kind == "seq2seq":
         return ProvedWays("plain", "plain", {"replay": "prompts of an encoder and a decoder are run whole"})
-    ids = model.probe_ids
-    end = torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
+    ids, reason = model.probe_ids, gradients_refused(model)
+    if reason:
+        return ProvedWays("none", "none", {"gradients": reason})
+    end = torch.full((len(ids),), ids.shape[1] - 1)
     start = torch.zeros_like(end)
     at_answer, elsewhere = (
         choose_way(model, Prompts(ids, positions, end, ids[:, 0]), model.default_site).name
         for positions in (end, start)
     )
-    return ProvedWays(at_answer, elsewhere, {way: reason for way, reason in model.ways.items() if reason})
+    return ProvedWays(
+        at_answer, elsewhere, {way: reason for way, reason in model.ways.items() if reason and way != "kinks"}
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from neuronatlas.models.cached import CachedReplay, steps_from_last
 from neuronatlas.models.model import Model
+from neuronatlas.models.quantised import GradientError, disprove_gradients
 from neuronatlas.models.replay import FullReplay
 from neuronatlas.models.ways import Plain, Prompts, Routing, Way, WayError
+from neuronatlas.models.weights import letting_go
 from neuronatlas.models.whole import SteppedReplay, WholeReplay
 
-__all__ = ["Path", "choose_way", "path_gradients"]
+__all__ = ["Path", "choose_way", "gradients_refused", "path_gradients"]
 
 _WAYS: tuple[type[Way], ...] = (CachedReplay, SteppedReplay, FullReplay, WholeReplay)
 _OF_LAST_POSITION = (CachedReplay, SteppedReplay)
@@ -39,6 +42,14 @@ class Path:
     zeroed: Float[Tensor, "layer prompt"]
     way: str
 
+    def activations(self) -> Float[Tensor, "prompt neuron"]:
+        """The neurons of all layers side by side, in float32 or wider; layers may lie on several devices."""
+        return torch.cat([layer.to(self.gradients[0]) for layer in self.neurons], dim=1)
+
+    def scores(self) -> Float[Tensor, "prompt neuron"]:
+        """Neurons times gradients: the attribution scores."""
+        return self.activations() * torch.cat([layer.to(self.gradients[0]) for layer in self.gradients], dim=1)
+
 
 def path_gradients(
     model: Model,
@@ -50,27 +61,31 @@ def path_gradients(
     budget: int = 2048,
     way: type[Way] | None = None,
     routing: Routing = "free",
+    chunks: int | None = None,
 ) -> Path:
     """Weighted sum of the gradients of P(answer) with respect to each layer's neurons at `nodes` times their values.
 
     `budget` bounds the token positions under way; results do not depend on it but for rounding. `way` forces one.
-    With `routing="frozen"` a mixture of experts sends every row where it sends the unchanged prompt.
+    With `routing="frozen"` a mixture of experts sends every row where it sends the unchanged prompt. `chunks` stops
+    after so many pieces of the work, of which the first takes most memory: to measure it.
     """
-    with _no_weight_gradients(model):
+    with _no_weight_gradients(model), letting_go(model.module):
         if routing == "frozen" and model.has_experts:
             running: Way = Plain(model, prompts, site, routing)
         else:
             running = choose_way(model, prompts, site) if way is None else _start(way, model, prompts, site)
+        if nodes:
+            _require_gradients(model)
         gradients = [torch.zeros_like(values, dtype=_wide(values.dtype)) for values in running.neurons]
         zeroed = torch.full((len(running.neurons), len(prompts)), torch.nan, dtype=_wide(running.clean_logits.dtype))
-        for layers, chosen, part in _plan(running, len(nodes), budget) if nodes else ():
+        for layers, chosen, part in islice(_plan(running, len(nodes), budget), chunks) if nodes else ():
             points, factors = nodes[part], weights[part]
             readings, found = _weighted(running, layers, chosen, points, factors)
             for layer, gradient in zip(layers, found, strict=True):
                 gradients[layer][chosen] += gradient
             if 0.0 in points:
                 zeroed[list(layers), chosen] = readings[..., points.index(0.0)].to(zeroed.device)
-        for layers, chosen, _ in _plan(running, 1, budget) if nodes and 0.0 not in nodes else ():
+        for layers, chosen, _ in islice(_plan(running, 1, budget), chunks) if nodes and 0.0 not in nodes else ():
             zeroed[list(layers), chosen] = _at_zero(running, layers, chosen).to(zeroed.device)
     return Path(running.neurons, gradients, running.clean_logits, zeroed, running.name)
 
@@ -95,12 +110,18 @@ def _plan(way: Way, nodes: int, budget: int) -> Iterator[tuple[range, slice, sli
 def _weighted(
     way: Way, layers: range, chosen: slice, nodes: Sequence[float], weights: Sequence[float]
 ) -> tuple[Tensor, list[Tensor]]:
-    points = torch.tensor(nodes, dtype=_wide(way.neurons[0].dtype))[:, None]
-    values = [way.neurons[n][chosen, None, :] * points.to(way.neurons[n]) for n in layers]
+    values = [_scaled(way.neurons[layer][chosen, None, :], nodes) for layer in layers]
     readings, slopes = way.gradients(layers, values, chosen)
     wide = [slope.to(_wide(slope.dtype)) for slope in slopes]
     factors = torch.tensor(weights, dtype=wide[0].dtype, device=wide[0].device)
     return readings, [torch.einsum("n,pnu->pu", factors.to(slope.device), slope) for slope in wide]
+
+
+def _scaled(neurons: Tensor, nodes: Sequence[float]) -> Tensor:
+    """[prompt, node, unit]: neurons times the nodes, of half-precision ones rounded once."""
+    wide = _wide(neurons.dtype)
+    points = torch.tensor(nodes, dtype=wide, device=neurons.device)[:, None]
+    return (neurons.to(wide) * points).to(neurons.dtype)
 
 
 def _at_zero(way: Way, layers: range, chosen: slice) -> Tensor:
@@ -112,12 +133,28 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def gradients_refused(model: Model) -> str:
+    """Why gradients do not pass through this model as they should (quantised weights), or nothing."""
+    if "gradients" not in model.ways:
+        model.ways["gradients"] = disprove_gradients(model.module, lambda: model.logits(model.probe_ids))
+    return model.ways["gradients"]
+
+
+def _require_gradients(model: Model) -> None:
+    reason = gradients_refused(model)
+    if reason:
+        raise GradientError(
+            f"{model.name} cannot be attributed: {reason}; load it with plain weights, or quantised in another way"
+        )
+
+
 def choose_way(model: Model, prompts: Prompts, site: str = "ffn") -> Way:
     """The fastest way that was proved on this model for prompts of this kind; plain re-runs when none was.
 
     Replay serves the `ffn` site; inside an intervention, and at other sites, the whole model is run again.
     """
-    if site == "ffn" and not model.intervened_sites and prompts.decoder_ids is None:
+    fast = site == "ffn" and not model.intervened_sites and prompts.decoder_ids is None
+    if fast and not gradients_refused(model):
         for kind in _WAYS:
             if _suits(kind, model, prompts):
                 try:
@@ -161,7 +198,7 @@ def _disproof(kind: type[Way], model: Model) -> str:
 
 def _probe(model: Model, at_end: bool) -> Prompts:
     ids = model.probe_ids
-    places = torch.tensor([6, 6] if at_end or model.kind == "causal" else [2, 4], device=model.device)
+    places = torch.tensor([6, 6] if at_end or model.kind == "causal" else [2, 4])
     with torch.no_grad():
         # The tokens that the model prefers there: gradients of a P near 0 would be too small to compare.
         answers = model.logits(ids)[torch.arange(len(ids)), places].argmax(-1)
@@ -171,11 +208,11 @@ def _probe(model: Model, at_end: bool) -> Prompts:
 @contextmanager
 def _no_weight_gradients(model: Model) -> Iterator[None]:
     """Keep autograd from computing gradients of the weights, and give every flag back on exit."""
-    wanting = [p for p in model.module.parameters() if p.requires_grad]
+    # By name: offloaded weights are other tensors after a pass.
+    wanting = {name for name, parameter in model.module.named_parameters() if parameter.requires_grad}
     try:
-        for parameter in wanting:
-            parameter.requires_grad_(False)
+        model.module.requires_grad_(False)
         yield
     finally:
-        for parameter in wanting:
-            parameter.requires_grad_(True)
+        for name, parameter in model.module.named_parameters() if wanting else ():
+            parameter.requires_grad_(name in wanting)

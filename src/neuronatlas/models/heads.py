@@ -20,6 +20,7 @@ __all__ = [
     "head_readings",
     "head_slopes",
     "log_probability",
+    "logit_slopes",
     "probability",
 ]
 
@@ -79,22 +80,47 @@ def head_readings(
     """The readout of what the last block gave, in blocks of rows: a vocabulary's worth of numbers a row is large."""
     with torch.no_grad():
         blocks = zip(hidden.split(HEAD_ROWS), answers.split(HEAD_ROWS), strict=True)
-        return torch.cat([readout(head(model, rows), wanted) for rows, wanted in blocks])
+        return torch.cat([readout(logits := head(model, rows), wanted.to(logits.device)) for rows, wanted in blocks])
 
 
 def head_slopes(
     model: Model, hidden: Float[Tensor, "row 1 width"], answers: Int[Tensor, " row"], readout: Readout
-) -> tuple[Float[Tensor, " row"], Float[Tensor, "row 1 width"]]:
-    """The readout and its slope d/d(hidden) of every row, each block of rows' logits being let go before the next."""
+) -> tuple[Float[Tensor, " row"], Float[Tensor, "row 1 width"], Float[Tensor, " row"]]:
+    """The readout and its slope d/d(hidden) of every row, each block of rows' logits being let go before the next.
+
+    The slopes are divided by the third, as those of `logit_slopes` are.
+    """
     readings: list[Tensor] = []
     slopes: list[Tensor] = []
+    units: list[Tensor] = []
     for rows, wanted in zip(hidden.detach().split(HEAD_ROWS), answers.split(HEAD_ROWS), strict=True):
         leaf = rows.clone().requires_grad_()
         with torch.enable_grad():
-            found = readout(head(model, leaf), wanted)
-            slopes += torch.autograd.grad(found.sum(), [leaf])
-        readings.append(found.detach())
-    return torch.cat(readings), torch.cat(slopes)
+            logits = head(model, leaf)
+            found, above, unit = logit_slopes(logits, wanted, readout)
+            slopes += torch.autograd.grad(logits, [leaf], above)
+        readings.append(found)
+        units.append(unit)
+    return torch.cat(readings), torch.cat(slopes), torch.cat(units)
+
+
+def logit_slopes(
+    logits: Float[Tensor, "row token"], answers: Int[Tensor, " row"], readout: Readout
+) -> tuple[Float[Tensor, " row"], Float[Tensor, "row token"], Float[Tensor, " row"]]:
+    """The readout, its slope d/d(logits) in units of its own, and that unit of each row.
+
+    The unit is 1 but in half precision, where the gradients of a small P would fall below the smallest number on their
+    way down. There it is a power of two, so that nothing is lost, and a row's largest slope lies between 1/2 and 1.
+    """
+    leaf = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        wide = leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float()
+        found = readout(wide, answers.to(leaf.device))
+        (slopes,) = torch.autograd.grad(found.sum(), [wide])
+    units = torch.ones_like(found)
+    if wide is not leaf:
+        units = torch.ldexp(units, torch.frexp(slopes.abs().amax(-1)).exponent)
+    return found.detach(), (slopes / units[:, None]).to(leaf.dtype), units.detach()
 
 
 class _Probability(torch.autograd.Function):
@@ -137,7 +163,7 @@ def answer_logits(
     decoder_ids: Int[Tensor, "row answer"] | None = None,
 ) -> Float[Tensor, "row token"]:
     """Logits at one place a row, the head being run there only where that was proved to give the same."""
-    rows = torch.arange(len(ids), device=ids.device)
+    rows, places = torch.arange(len(ids)), places.cpu()  # the last block may be on another device than the prompts
     if decoder_ids is not None or not _head_proved(model):
         return model.logits(ids, decoder_ids)[rows, places]
     last = model.blocks[-1]

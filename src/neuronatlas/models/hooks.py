@@ -136,9 +136,9 @@ def scale_rows(
 
     def multiplied(factor: Tensor) -> Edit:
         def edit(values: Tensor) -> Tensor:
-            rows = _rows(values, positions)
+            rows, where = _rows(values, positions), positions.to(values.device)
             changed = values.clone()
-            changed[rows, positions] = values[rows, positions] * factor.to(values)
+            changed[rows, where] = values[rows, where] * factor.to(values)
             return changed
 
         return edit

@@ -14,10 +14,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from neuronatlas.models.experts import ExpertsError, choose
 from neuronatlas.models.heads import disprove_head
 from neuronatlas.models.model import Kind, Model, probe_decoder_ids, probe_ids, run_model
+from neuronatlas.models.placement import DeviceMap, ModelError, Placement
 from neuronatlas.models.sites import Site, SiteError, propose_sites, prove
 from neuronatlas.models.stacks import Stack, StructureError, trace_blocks, trace_stacks
 from neuronatlas.models.structure import Block, find_blocks
@@ -37,16 +39,16 @@ _CLASSES = {
 }
 
 
-class ModelError(ValueError):
-    """A model that cannot be loaded or is not supported, with the reason."""
-
-
 def load(
     source: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase],
     *,
     revision: str | None = None,
     device: str = "auto",
+    device_map: DeviceMap | None = None,
+    memory: Mapping[int | str, int | str] | None = None,
+    offload_folder: str | Path | None = None,
     dtype: str = "auto",
+    quantization: QuantizationConfigMixin | None = None,
     site: str = "ffn",
     trust_remote_code: bool = False,
 ) -> Model:
@@ -56,6 +58,12 @@ def load(
     `device="auto"` takes a GPU when there is one; `dtype="auto"` takes the stored one, or float32 on a CPU. Only
     safetensors weights are read. `site` is the default site of everything done with the model.
 
+    A model too large for one device is spread by `device_map`, as `from_pretrained` takes it: `"auto"`, or modules'
+    paths and where each goes, a device, `"cpu"` or `"disk"`; `memory` is the most that each may hold (`{0: "20GB",
+    "cpu": "60GB"}`) and `offload_folder` the place on a disk. That needs accelerate (`neuronatlas[large]`), and
+    `dtype="auto"` then takes the stored one. `quantization` is a configuration of transformers for 8- or 4-bit weights;
+    weights that are stored so need none.
+
     Errors: ModelError when it is not a model, its weights do not fit, or its structure is not understood; SiteError
     when the default site is missing or fails its proof.
 
@@ -64,13 +72,15 @@ def load(
     >>> model.kind, model.site("ffn").name
     ('masked', 'ffn')
     """
+    placed = Placement(device, device_map, memory, offload_folder, quantization)
+    placed.check(in_memory=isinstance(source, tuple))
     if isinstance(source, tuple):
         module, tokenizer = source
         if not isinstance(module, PreTrainedModel):
             raise ModelError(f"{type(module).__name__} is not a model of transformers")
         name, kind = module.name_or_path or type(module).__name__, _kind(type(module).__name__, module.config)
     else:
-        module, tokenizer, kind = _from_pretrained(str(source), revision, device, dtype, trust_remote_code)
+        module, tokenizer, kind = _from_pretrained(str(source), revision, placed, dtype, trust_remote_code)
         name = str(source)
     module.eval()
     revision = getattr(module.config, "_commit_hash", None) or revision
@@ -171,10 +181,9 @@ def _auto_class(config: Any, kind: Kind) -> Any:
 
 
 def _from_pretrained(
-    source: str, revision: str | None, device: str, dtype: str, trust_remote_code: bool
+    source: str, revision: str | None, placed: Placement, dtype: str, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Kind]:
     source = _check_source(source)
-    target = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(source, **options)
@@ -182,10 +191,11 @@ def _from_pretrained(
         module, report = _auto_class(config, kind).from_pretrained(
             source,
             config=config,
-            dtype=_dtype(dtype, target),
+            dtype=_dtype(dtype, placed.default_dtype(config)),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **placed.options(config),
             **options,
         )
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -204,10 +214,7 @@ def _from_pretrained(
         raise ModelError(f"{source!r}: the weights do not fit: {name} is {tuple(stored)}, {tuple(expected)} expected")
     if not set(range(len(tokenizer))) - set(tokenizer.all_special_ids):
         raise ModelError(f"{source!r}: no tokenizer with a vocabulary was found")
-    try:
-        return module.to(target), tokenizer, kind
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"no device {target!r}: {str(error).splitlines()[0]}") from error
+    return placed.settled(module), tokenizer, kind
 
 
 def _check_source(source: str) -> str:
@@ -221,9 +228,9 @@ def _check_source(source: str) -> str:
     return source
 
 
-def _dtype(dtype: str, device: str) -> str | torch.dtype:
+def _dtype(dtype: str, default: str | torch.dtype) -> str | torch.dtype:
     if dtype == "auto":
-        return torch.float32 if device == "cpu" else "auto"
+        return default
     found = getattr(torch, dtype, None)
     if not isinstance(found, torch.dtype):
         raise ModelError(f"no dtype {dtype!r}: expected auto, float32, bfloat16, float16 or float64")

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from neuronatlas.models.sites import Site, SiteError
 from neuronatlas.models.stacks import StructureError
 from neuronatlas.models.structure import Block
+from neuronatlas.models.weights import execution_device, is_plain, stored_tensors
 from neuronatlas.neurons import Layout
 
 __all__ = ["Kind", "Model", "ModelInputError"]
@@ -24,7 +25,7 @@ __all__ = ["Kind", "Model", "ModelInputError"]
 Kind = Literal["masked", "causal", "seq2seq"]
 """What a model is asked: a place inside a text, what follows it, or what its decoder makes of it."""
 _LENGTHS = ("max_position_embeddings", "max_encoder_position_embeddings")
-Seen = list[tuple[ref[Tensor], tuple[object, ...]]]
+Seen = list[tuple[ref[Tensor] | None, tuple[object, ...]]]
 
 
 class ModelInputError(ValueError):
@@ -61,8 +62,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Device of the input embeddings."""
-        return next(self.module.parameters()).device
+        """Device of the input embeddings, to which token ids go."""
+        return execution_device(self.module.get_input_embeddings())
 
     @property
     def dtype(self) -> torch.dtype:
@@ -90,13 +91,12 @@ class Model:
     def digest(self) -> str:
         """SHA-256 over the weights (names, dtypes, shapes, bytes), its first 16 digits; follows changes in place.
 
-        A change through `.data` leaves no trace in a tensor and is not seen.
+        The same wherever the weights lie. A change through `.data` leaves no trace in a tensor and is not seen, nor is
+        one of weights that are offloaded.
         """
-        state = self.module.state_dict(keep_vars=True)
-        # References, not ids: a new tensor may lie where a dead one lay.
-        seen: Seen = [(ref(t), (name, t.data_ptr(), t.dtype, t._version)) for name, t in state.items()]
+        seen = [_trace(name, tensor) for name, tensor in _held(self.module)]
         if self._digest is None or not _same(self._digest[0], seen):
-            self._digest = (seen, _digest_of(state))
+            self._digest = (seen, _digest_of(self.module))
         return self._digest[1]
 
     def site(self, name: str | None = None) -> Site:
@@ -176,7 +176,7 @@ def probe_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> In
     weight = getattr(module.get_input_embeddings(), "weight", None)
     if not isinstance(weight, Tensor):
         raise StructureError("its input embeddings are not one table with a vector for each token")
-    return _plain_tokens(tokenizer, weight.shape[0], 7).to(weight.device)
+    return _plain_tokens(tokenizer, weight.shape[0], 7).to(execution_device(module.get_input_embeddings()))
 
 
 def probe_decoder_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "2 5"]:
@@ -199,17 +199,47 @@ def _plain_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary: int, length: i
 def _same(earlier: Seen, now: Seen) -> bool:
     """Whether these are the very same tensors, unchanged; tensors themselves would compare element by element."""
     pairs = zip(earlier, now, strict=False)
-    return len(earlier) == len(now) and all(a() is b() and old == new for (a, old), (b, new) in pairs)
+    return len(earlier) == len(now) and all(_here(a) is _here(b) and old == new for (a, old), (b, new) in pairs)
+
+
+def _here(reference: ref[Tensor] | None) -> Tensor | None:
+    return None if reference is None else reference()
 
 
 def _is_offset_table(name: str, module: torch.nn.Module) -> bool:
     return isinstance(module, torch.nn.Embedding) and "position" in name and module.padding_idx is not None
 
 
-def _digest_of(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
+def _held(module: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a module: its own, not copies that some modules make of codes for `state_dict`."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _trace(name: str, tensor: Tensor) -> tuple[ref[Tensor] | None, tuple[object, ...]]:
+    """What tells a tensor from what it was. References, not ids: a new tensor may lie where a dead one lay."""
+    if tensor.is_meta:  # a stand-in of offloaded weights, a new one after each call
+        return None, (name,)
+    address = tensor.data_ptr() if is_plain(tensor) else 0
+    return ref(tensor), (name, address, tensor.dtype, tensor._version)
+
+
+def _digest_of(module: PreTrainedModel) -> str:
+    digest, stored = hashlib.sha256(), stored_tensors(module)
+    for name, tensor in sorted(module.state_dict(keep_vars=True).items()):
+        if tensor.is_meta:
+            kept, key = stored[name]
+            tensor = kept[key]  # noqa: PLW2901 - one at a time: all of them may not fit
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        if tensor.numel():
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        for part in _parts(tensor.detach()):
+            digest.update(part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensor itself, or the codes, scales and so on of which a quantised one is made, unless they are empty."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _parts(getattr(tensor, name))
+    elif tensor.numel():
+        yield tensor

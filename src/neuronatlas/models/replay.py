@@ -26,7 +26,7 @@ from neuronatlas.models.calls import Call, first_tensor, overridden, record_call
 from neuronatlas.models.heads import answer_logits, head_readings, head_slopes
 from neuronatlas.models.model import Model
 from neuronatlas.models.taps import Edit, Point, tapped
-from neuronatlas.models.ways import Prompts, Slopes, Values, Way, WayError, gradients_of
+from neuronatlas.models.ways import Prompts, Slopes, Values, Way, WayError, gradients_of, unscaled
 
 __all__ = ["FullReplay", "PartReplay", "Recorded", "Replay", "at_places", "tensor_of"]
 
@@ -74,8 +74,9 @@ class Replay(Way):
         with torch.enable_grad():
             states = self._states(layers, leaves, chosen)
         answers = self._answers(chosen, values[0].shape[1]).repeat(len(layers))
-        readings, slopes = head_slopes(self.model, states, answers, self.prompts.readout)
-        return readings.reshape(len(layers), len(leaves[0]), -1), gradients_of(states, leaves, slopes)
+        readings, slopes, units = head_slopes(self.model, states, answers, self.prompts.readout)
+        shape = len(layers), len(leaves[0]), -1
+        return readings.reshape(shape), unscaled(gradients_of(states, leaves, slopes), units.reshape(shape))
 
     def _record(
         self,
@@ -215,7 +216,8 @@ class FullReplay(PartReplay):
         """The clean output of a block with the changed position put in; of the last block, the answers' places only."""
         if layer < len(self.model.blocks) - 1:
             return self.hidden[layer + 1][rows].index_put((torch.arange(len(rows)), positions), new[:, 0])
-        return torch.where((positions == places).reshape(-1, 1, 1), new, at_places(self.hidden[-1], rows, places))
+        changed = (positions == places).reshape(-1, 1, 1).to(new.device)
+        return torch.where(changed, new, at_places(self.hidden[-1], rows, places))
 
 
 def _replacing_all(neurons: Tensor) -> Edit:

@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import Call, first_tensor, hooks, record_calls
 from neuronatlas.models.experts import routed_output
 from neuronatlas.models.parts import Projection
+from neuronatlas.models.quantised import CODED_TOLERANCE, affine_error
 from neuronatlas.models.stacks import Stack, trace_blocks
 from neuronatlas.models.structure import Block, find_blocks
 from neuronatlas.models.taps import Edit, Point, tapped
+from neuronatlas.models.weights import is_coded, is_plain, resident
 
 __all__ = ["SITES", "LayerProof", "Site", "SiteError", "path_pattern", "propose_sites", "prove"]
 
@@ -217,7 +219,7 @@ def _prove_layer(
     run: Callable[[], Tensor],
     positions: int,
 ) -> LayerProof:
-    where, rows = _where(site, point), logits.shape[0]
+    where, rows, coded = _where(site, point), logits.shape[0], is_coded(point.module)
     if values.shape[-1] != point.width:
         raise SiteError(f"{where}: captured {values.shape[-1]} values a position, expected {point.width}")
     if values.shape[0] != rows or values.shape[1] < positions:
@@ -234,10 +236,12 @@ def _prove_layer(
         return LayerProof(point.layer, point.path, 0, 0.0)
     error = 0.0
     if _base(site) != "hidden":
-        error = _experts_error(point, values, run) if point.experts else _projection_error(root, point, values, run)
-        if error > (1e-4 if values.dtype == torch.float32 else 3e-2):
+        with resident(point.module), resident(point.shared or nn.Module()):
+            error = _experts_error(point, values, run) if point.experts else _projection_error(point, values, run)
+        if error > (1e-4 if values.dtype in (torch.float32, torch.float64) and not coded else CODED_TOLERANCE):
             raise SiteError(
                 f"{where}: the projection of what was captured differs from its output by {error:.1e} of the largest"
+                + (f" ({_coding(point.module)})" if coded else "")
             )
     with tapped(root, {point: torch.zeros_like}):
         if torch.equal(run(), logits):
@@ -267,8 +271,11 @@ def _experts_error(point: Point, values: Tensor, run: Callable[[], Tensor]) -> f
     return worst
 
 
-def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callable[[], Tensor]) -> float:
-    """Largest deviation between `values` through the projection's weights and what the projection returned."""
+def _projection_error(point: Point, values: Tensor, run: Callable[[], Tensor]) -> float:
+    """Largest deviation between `values` through the projection's weights and what the projection returned.
+
+    Quantised weights compute by themselves, and are held to what makes a projection as well.
+    """
     returned: list[Tensor] = []
 
     def keep(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -284,19 +291,23 @@ def _projection_error(root: nn.Module, point: Point, values: Tensor, run: Callab
         given = values.transpose(0, 1) if point.positions_first else values
         expected = project(point.module, given.reshape(-1, values.shape[-1]))
         apart = (expected - found.reshape(expected.shape)).abs().max()
+        bent = affine_error(point.module, values.flatten(0, -2)) if is_coded(point.module) else 0.0
     except Exception:  # noqa: BLE001 - whatever a module raises for what does not fit, these are not its inputs
         return math.inf
-    return float(apart / found.abs().max().clamp(min=1e-12))
+    return max(bent, float(apart / found.abs().max().clamp(min=1e-12)))
+
+
+def _coding(module: nn.Module) -> str:
+    weight = getattr(module, "weight", None)
+    return f"its weights are quantised, {type(module).__name__} with {type(weight).__name__}, and act as no projection"
 
 
 def project(module: nn.Module, values: Tensor) -> Tensor:
     """Apply a projection's weights by hand: `Linear` keeps them [out, in], GPT-2's `Conv1D` [in, out]."""
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    plain = isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_floating_point()
-    if not plain:
+    if not (isinstance(weight, Tensor) and weight.ndim == 2 and is_plain(weight)):
         result: Tensor = module(values)
         return result
-    assert isinstance(weight, Tensor)
     matrix = (
         weight.T if isinstance(module, nn.Linear) or weight.shape[1] == values.shape[-1] != weight.shape[0] else weight
     )

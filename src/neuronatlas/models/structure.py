@@ -10,8 +10,8 @@ either understood or refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,7 @@ from neuronatlas.models.calls import Call, first_tensor, overridden, record_call
 from neuronatlas.models.experts import expert_width, interface_reason
 from neuronatlas.models.parts import Block, Experts, Projection
 from neuronatlas.models.stacks import Stack
+from neuronatlas.models.weights import coded_modules, is_coded, is_plain, is_projection, resident, wanting_gradients
 
 __all__ = ["Block", "find_blocks"]
 
@@ -31,7 +32,11 @@ Reach = Literal["own", "others", "none", "encoder"]
 def find_blocks(module: nn.Module, stack: Stack) -> tuple[Block, ...]:
     """Find the writers of every traced block of a stack, by running the blocks again one by one."""
     names = {m: path for path, m in module.named_modules()}
-    return tuple(_find_block(layer, names[call.module], stack) for layer, call in enumerate(stack.calls))
+    blocks = []
+    for layer, call in enumerate(stack.calls):
+        with resident(call.module):
+            blocks.append(_find_block(layer, names[call.module], stack))
+    return tuple(blocks)
 
 
 def _find_block(layer: int, path: str, stack: Stack) -> Block:
@@ -49,14 +54,16 @@ def _find_block(layer: int, path: str, stack: Stack) -> Block:
         search = _Search(call, stack)
         writers = search.writers()
         reach = {w: search.reach(w, writers) for w in writers}
-        past = search.past(writers)
+        past, opaque = search.past(writers), search.opaque(writers)
     except Exception as error:  # noqa: BLE001 - whatever an unknown block raises, its other sites remain
         reason = f"the block cannot be run by itself ({type(error).__name__}: {' '.join(str(error).split())})"
         return Block(**place, ffn=None, attention=None, attention_module=None, ups=(), reason=reason)
-    experts = search.experts([*past, *(f"{search.names[w]}.weight" for w in writers)])
+    experts = search.experts([*past, *(f"{search.names[w]}.weight" for w in writers if not is_coded(w))])
     own = [w for w in writers if reach[w] == "own"]
     ffn, mixture = None, None
-    if experts:
+    if opaque:
+        reason = f"{opaque[0]} has quantised weights that may write to the residual stream past every projection found"
+    elif experts:
         mixture, reason = _mixture(search, writers, own, experts)
     else:
         ffn, reason = _feed_forward(search, own, past)
@@ -68,7 +75,7 @@ def _find_block(layer: int, path: str, stack: Stack) -> Block:
     child = search.child_without(attention, feeding) if attention and feeding else None
     inside = set(child.modules()) if child is not None else set()
     ups = search.ups(ffn, [m for m in search.outputs if m not in inside and m not in writers]) if ffn else ()
-    unaccounted = bool(experts or past) and mixture is None
+    unaccounted = bool(experts or past or opaque) and mixture is None
     return Block(
         **place,
         ffn=ffn,
@@ -136,7 +143,7 @@ class _Search:
         self.inputs: dict[nn.Module, Tensor] = {}
         self.outputs: dict[nn.Module, Tensor] = {}
         self.returned: dict[nn.Module, Any] = {}
-        leaves = [m for m in call.module.modules() if _is_projection(m)]
+        leaves = [m for m in call.module.modules() if is_projection(m)]
         calls: list[Call] = []
         with torch.no_grad(), record_calls(leaves, calls):
             call.run()
@@ -255,13 +262,13 @@ class _Search:
         weights = {
             name: weight
             for name, weight in self.call.module.named_parameters()
-            if weight.is_floating_point() and sum(size > 1 for size in weight.shape) > 1
+            if is_plain(weight) and sum(size > 1 for size in weight.shape) > 1
         }
         fixed = {m: self.outputs[m] for m in writers} | self._given_by(frozen)
-        with _wanting_gradients(weights.values()), self._fixed(fixed), torch.enable_grad():
+        with wanting_gradients(weights.values()), self._fixed(fixed), torch.enable_grad():
             out = first_tensor(self.call.run())
             assert out is not None
-            if not out.requires_grad:
+            if not weights or not out.requires_grad:
                 return []
             total = (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)).sum()
             slopes = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
@@ -278,6 +285,22 @@ class _Search:
         if repeated:
             return f"{self.names[repeated[0]]} runs more than once in a block: once is supported"
         return f"{past[0]} writes to the residual stream past every projection that was found"
+
+    def opaque(self, writers: Sequence[nn.Module]) -> list[str]:
+        """The same of modules with quantised weights, whose outputs are changed instead: codes have no gradients.
+
+        One that is not run once, like a projection, counts as well: what it does cannot be told.
+        """
+        fixed, found = {m: self.outputs[m] for m in writers}, []
+        for path, module in coded_modules(self.call.module).items():
+            if module not in self.outputs:
+                found.append(f"{path} ({type(module).__name__})")
+            elif module not in writers and not self._mixes(path, fixed):
+                with self._fixed({**fixed, module: self._nudged(self.outputs[module])}):
+                    moved = self._output(self.call)
+                if not torch.equal(moved[:, self.place], self.clean[:, self.place]):
+                    found.append(f"{path} ({type(module).__name__})")
+        return found
 
     def _given_by(self, modules: Sequence[nn.Module]) -> dict[nn.Module, Tensor]:
         """What modules return in the recorded call."""
@@ -347,21 +370,3 @@ def _size(tensor: Tensor) -> Tensor:
 def _noise(tensor: Tensor, size: Tensor) -> Tensor:
     """The same noise every time, of a tensor's shape and dtype."""
     return size * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor)
-
-
-def _is_projection(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    return not any(True for _ in module.children()) and isinstance(weight, Tensor) and weight.ndim >= 2
-
-
-@contextmanager
-def _wanting_gradients(weights: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Let autograd follow the weights, and give every flag back on exit."""
-    still = [weight for weight in weights if not weight.requires_grad]
-    try:
-        for weight in still:
-            weight.requires_grad_(True)
-        yield
-    finally:
-        for weight in still:
-            weight.requires_grad_(False)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from neuronatlas.models.calls import Call, record_calls
 from neuronatlas.models.experts import Route, route_of, routed_as
-from neuronatlas.models.heads import Readout, probability
+from neuronatlas.models.heads import Readout, logit_slopes, probability
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
 from neuronatlas.models.taps import tapped
 
-__all__ = ["Plain", "Prompts", "Routing", "Slopes", "Values", "Way", "WayError", "gradients_of"]
+__all__ = ["Plain", "Prompts", "Routing", "Slopes", "Values", "Way", "WayError", "gradients_of", "unscaled"]
 
 Routing = Literal["free", "frozen"]
 """Whether rows are sent to experts as the model sends them, or as in the unchanged run (and with the same weights)."""
@@ -49,17 +49,13 @@ class Prompts:
 
     @classmethod
     def of(cls, steps: Sequence[Step], device: torch.device, readout: Readout = probability) -> Prompts:
-        """Steps of one shape as tensors."""
-
-        def column(values: Sequence[object]) -> Tensor:
-            return torch.tensor(values, device=device)
-
+        """Steps of one shape as tensors: ids on the device, positions on the CPU, as they index tensors anywhere."""
         return cls(
-            column([step.ids for step in steps]),
-            column([step.position for step in steps]),
-            column([step.answer_position for step in steps]),
-            column([step.answer_id for step in steps]),
-            column([step.decoder_ids for step in steps]) if steps[0].decoder_ids else None,
+            torch.tensor([step.ids for step in steps], device=device),
+            torch.tensor([step.position for step in steps]),
+            torch.tensor([step.answer_position for step in steps]),
+            torch.tensor([step.answer_id for step in steps], device=device),
+            torch.tensor([step.decoder_ids for step in steps], device=device) if steps[0].decoder_ids else None,
             readout,
         )
 
@@ -85,7 +81,7 @@ class Prompts:
 
     def logits(self, model: Model) -> Float[Tensor, "prompt token"]:
         """Logits at the answers' places, by a run of the whole model."""
-        rows = torch.arange(len(self), device=self.ids.device)
+        rows = torch.arange(len(self))
         return model.logits(self.ids, self.decoder_ids)[rows, self.answer_positions]
 
 
@@ -161,22 +157,26 @@ class Plain(Way):
         for layer, new in zip(layers, values, strict=True):
             leaf = new.clone().requires_grad_()
             with torch.enable_grad():
-                found = self._layer(layer, leaf, chosen)
-                gradients += gradients_of(found.sum(), [leaf])
-            readings.append(found.detach())
+                logits, prompts = self._logits(layer, leaf, chosen)
+            found, above, units = logit_slopes(logits, prompts.answers, prompts.readout)
+            gradients += unscaled(gradients_of(logits, [leaf], above), units.reshape(1, *leaf.shape[:2]))
+            readings.append(found.reshape(leaf.shape[:2]))
         return torch.stack(readings), gradients
 
     def _layer(self, layer: int, values: Tensor, chosen: slice) -> Tensor:
+        logits, prompts = self._logits(layer, values, chosen)
+        return prompts.readout(logits, prompts.answers.to(logits.device)).reshape(values.shape[:2])
+
+    def _logits(self, layer: int, values: Tensor, chosen: slice) -> tuple[Tensor, Prompts]:
         nodes = values.shape[1]
         prompts = self.prompts[chosen].repeated(nodes)
         rows = torch.arange(len(prompts))
 
         def put(given: Tensor) -> Tensor:
-            return given.index_put((rows, prompts.positions), values.flatten(0, 1).to(given.dtype))
+            return given.index_put((rows, prompts.positions), values.flatten(0, 1).to(given))
 
         with routed_as(self._routes(chosen, nodes)), tapped(self.model.module, {self.points[layer]: put}):
-            logits = prompts.logits(self.model)
-        return prompts.readout(logits, prompts.answers).reshape(-1, nodes)
+            return prompts.logits(self.model), prompts
 
     def _routes(self, chosen: slice, nodes: int) -> dict[nn.Module, Route]:
         """Frozen routes of the chosen prompts' rows; none when routing is free."""
@@ -188,8 +188,14 @@ class Plain(Way):
         return {module: (rows(index), rows(weights)) for module, (index, weights) in self.routes.items()}
 
 
-def gradients_of(total: Tensor, leaves: Sequence[Tensor], slopes: Tensor | None = None) -> list[Tensor]:
-    """Gradients of the leaves, 0 where nothing depends on one (a place that the answer does not see)."""
+def unscaled(gradients: Sequence[Tensor], units: Float[Tensor, "layer prompt node"]) -> list[Tensor]:
+    """Gradients in units of 1, in float32 or wider, from gradients in units of their own (see `logit_slopes`)."""
+    wide = [g if g.dtype in (torch.float32, torch.float64) else g.float() for g in gradients]
+    return [g * unit[..., None].to(g) for g, unit in zip(wide, units, strict=True)]
+
+
+def gradients_of(total: Tensor, leaves: Sequence[Tensor], slopes: Tensor) -> list[Tensor]:
+    """Gradients of the leaves, given d/d(total); 0 where nothing depends on one (the answer does not see its place)."""
     if not total.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
     found = torch.autograd.grad(total, leaves, slopes, allow_unused=True)

@@ -179,13 +179,12 @@ class _Passes:
             yield
 
     def _edit(self, rows: list[int], units: list[int], values: list[float]) -> Edit:
-        device = self.model.device
-        where, which = torch.tensor(rows, device=device), torch.tensor(units, device=device)
-        new = torch.tensor(values, dtype=torch.float64, device=device)
+        # Indices may be on the CPU whatever device the layer is on.
+        where, which, new = torch.tensor(rows), torch.tensor(units), torch.tensor(values, dtype=torch.float64)
 
         def edit(neurons: Tensor) -> Tensor:
             changed = neurons.clone()
-            changed[where, :, which] = new.to(neurons.dtype)[:, None]
+            changed[where, :, which] = new.to(neurons)[:, None]
             return changed
 
         return edit

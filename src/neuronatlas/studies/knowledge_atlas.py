@@ -17,7 +17,7 @@ from neuronatlas.models.queries import place_tokens
 from neuronatlas.studies import summaries
 from neuronatlas.studies.locating import AskedFact, ask, located_part
 from neuronatlas.studies.refining import Located, refine_all, refine_tokens
-from neuronatlas.studies.settings import LocateSettings, described
+from neuronatlas.studies.settings import LocateSettings, described, settled
 from neuronatlas.studies.testing import partners_of, tested_part
 
 __all__ = ["build_atlas"]
@@ -52,6 +52,8 @@ def build_atlas(
             f"none of the {sum(len(f.prompts) for f in facts)} prompts suits {model.name}; the first: {first}"
         )
     about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
+    there = Atlas.open(folder).meta["settings"] if (Path(folder) / "atlas.json").is_file() else {}
+    settings = settled(settings, model, [query for fact in asked for query in fact.queries.values()], there)
     with Atlas.create_or_resume(
         folder,
         model=about,

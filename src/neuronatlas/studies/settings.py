@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget, found_budget
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, usual_steps
+from neuronatlas.models import Model
+from neuronatlas.models.queries import Query
 from neuronatlas.models.ways import Routing
 
-__all__ = ["LocateSettings", "SettingsError", "described", "facts_digest"]
+__all__ = ["LocateSettings", "SettingsError", "described", "facts_digest", "settled"]
+
+EFFECTS_PER_ATTRIBUTION = 4
 
 
 class SettingsError(ValueError):
@@ -28,7 +33,8 @@ class LocateSettings:
     `gains` are the factors of the interventions: 0 suppresses, 2 doubles. `facts_per_part` facts are worked on and kept
     together, so an interruption loses at most that many. `routing` is that of a mixture of experts during attribution,
     free or frozen; interventions always leave it free. `attribution_budget` and `effects_budget` bound the token
-    positions computed at once; they belong to the settings because sums in another order differ in the last bits.
+    positions computed at once; they belong to the settings because sums in another order differ in the last bits. An
+    attribution budget of "auto", or of an amount of memory such as "8GB", is settled when the atlas is begun.
     """
 
     rule: str = DEFAULT_RULE
@@ -42,8 +48,8 @@ class LocateSettings:
     routing: Routing = "free"
     seed: int = 0
     facts_per_part: int = 16
-    attribution_budget: int = 2048
-    effects_budget: int = 8192
+    attribution_budget: Budget = DEFAULT_BUDGET
+    effects_budget: int = DEFAULT_BUDGET * EFFECTS_PER_ATTRIBUTION
 
     def __post_init__(self) -> None:
         usual_steps(self.rule, self.steps, kinks=False)
@@ -65,6 +71,33 @@ class LocateSettings:
     def threshold_of(self, rule: str) -> float:
         """Coarse threshold of one of the rules."""
         return self.activation_threshold if rule == "activation" else self.threshold
+
+
+def settled(
+    settings: LocateSettings, model: Model, queries: Sequence[Query], earlier: Mapping[str, Any]
+) -> LocateSettings:
+    """The settings with numbers for budgets: those of the atlas that is taken up, or else found on the model.
+
+    The budget of effects, which keep no gradients, is then four times that of attribution.
+
+    Errors: MemoryLimitError for a limit that cannot be read or is too small.
+    """
+    budget = settings.attribution_budget
+    if isinstance(budget, int):
+        return settings
+    found, effects = (earlier.get(name) for name in ("attribution_budget", "effects_budget"))
+    if not (isinstance(found, int) and isinstance(effects, int)):
+        found = found_budget(
+            model,
+            queries,
+            budget,
+            rule=settings.rule,
+            steps=settings.steps,
+            site=settings.site,
+            routing=settings.routing,
+        )
+        effects = found * EFFECTS_PER_ATTRIBUTION
+    return replace(settings, attribution_budget=found, effects_budget=effects)
 
 
 def described(settings: LocateSettings, facts: Sequence[Fact], *, kinks: bool, routed: bool) -> dict[str, Any]:

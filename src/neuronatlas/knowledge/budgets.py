@@ -1,0 +1,127 @@
+"""How many token positions are computed at once: found on the model at hand, so that a limit of memory is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from neuronatlas.knowledge.quadrature import rule_nodes, usual_steps
+from neuronatlas.models.gradients import path_gradients
+from neuronatlas.models.kinks import has_kinks
+from neuronatlas.models.memory import LiveBytes, MemoryLimitError, as_bytes, free_bytes
+from neuronatlas.models.model import Model
+from neuronatlas.models.queries import Query, Step
+from neuronatlas.models.ways import Prompts, Routing
+
+__all__ = ["DEFAULT_BUDGET", "Budget", "found_budget"]
+
+DEFAULT_BUDGET = 2048
+
+Budget = int | str
+"""A number of token positions, "auto" for as many as fit into what is free, or a limit such as "8GB"."""
+
+_MOST, _MOST_ON_GPU = DEFAULT_BUDGET, 65536
+"""More is no faster."""
+_SHARE_OF_FREE = 0.8
+"""Kernels use memory for themselves, and allocators do not use all that they hold."""
+_FIRST = 64
+
+
+def found_budget(
+    model: Model,
+    queries: Sequence[Query],
+    budget: Budget,
+    *,
+    rule: str,
+    steps: int | None = None,
+    site: str | None = None,
+    routing: Routing = "free",
+) -> int:
+    """The number of token positions that a budget stands for: a power of two, found by trying the longest prompt.
+
+    From 64 it is doubled while twice the memory that a batch takes stays within the limit: a batch of twice the
+    positions takes no more. A limit such as "8GB" is for everything that is on the model's device, its weights too;
+    "auto" is 80 % of what is free beside them. Where the device has no more memory than was tried, that is the end.
+
+    Errors: MemoryLimitError for a budget that cannot be read, or a limit that one prompt does not fit into.
+    """
+    if isinstance(budget, int):
+        if budget < 1:
+            raise MemoryLimitError(
+                f"a budget of {budget} token positions: expected at least 1, auto, or 8GB and the like"
+            )
+        return budget
+    limit = _room(model, budget)
+    if not queries:
+        return DEFAULT_BUDGET
+    longest = max((step for asked in queries for step in asked.steps), key=lambda step: sum(step.shape))
+    nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
+    work = _Work(model, longest, nodes or [1.0], weights or [1.0], site or model.default_site, routing)
+    size = _FIRST
+    taken = work.memory(size)
+    if taken > limit:
+        raise MemoryLimitError(
+            f"one prompt of {sum(longest.shape)} tokens takes {taken / 1e6:,.0f} MB beside the weights, "
+            f"{max(limit, 0) / 1e6:,.0f} MB are left: raise the limit, or spread the model over more devices"
+        )
+    most = _MOST if model.device.type == "cpu" else _MOST_ON_GPU
+    enough = work.positions * sum(len(asked.steps) for asked in queries)
+    while 2 * taken <= limit and 2 * size <= most and size < enough:
+        try:
+            taken = work.memory(2 * size)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            break
+        size *= 2
+    return size
+
+
+class _Work:
+    """The part of attribution that takes most: the deepest rows of a full batch of prompts."""
+
+    def __init__(
+        self, model: Model, step: Step, nodes: Sequence[float], weights: Sequence[float], site: str, routing: Routing
+    ) -> None:
+        self.model, self.step, self.nodes, self.weights = model, step, nodes, weights
+        self.site: str = site
+        self.routing: Routing = routing
+        # Proves the ways that there are, which takes memory of its own but once.
+        path_gradients(model, self._prompts(1), nodes, weights, site=site, budget=_FIRST, routing=routing, chunks=1)
+
+    @property
+    def positions(self) -> int:
+        """All that one prompt could ask for."""
+        return sum(self.step.shape) * len(self.nodes) * len(self.model.site(self.site).points)
+
+    def _prompts(self, count: int) -> Prompts:
+        return Prompts.of([self.step] * count, self.model.device)
+
+    def memory(self, budget: int) -> int:
+        """Most bytes alive at once, for a batch of as many prompts as the budget allows."""
+        count = max(1, budget // sum(self.step.shape))
+        with LiveBytes() as live:
+            path = path_gradients(
+                self.model,
+                self._prompts(count),
+                self.nodes,
+                self.weights,
+                site=self.site,
+                budget=budget,
+                routing=self.routing,
+                chunks=1,
+            )
+            path.scores()
+        return live.peak
+
+
+def _room(model: Model, budget: str) -> int:
+    """Bytes that may be used beside the weights."""
+    if budget == "auto":
+        return int(_SHARE_OF_FREE * free_bytes(model.device))
+    held = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in model.module.parameters()
+        if tensor.device == model.device
+    }
+    return as_bytes(budget) - sum(held.values())
