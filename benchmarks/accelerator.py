@@ -117,7 +117,7 @@ def _peak(model: na.Model, queries: Sequence[Query], budget: int) -> int:
         return int(torch.cuda.max_memory_allocated(model.device))
     with LiveBytes() as live:
         list(attribute_queries(model, queries, rule=DEFAULT_RULE, steps=STEPS, budget=budget))
-    return live.peak
+    return int(live.peak)
 
 
 def lines(device: torch.device, quick: bool, prompts: int, bert: Path | None) -> Iterator[Line]:

@@ -19,7 +19,7 @@ ModelOf = Callable[[str], Model]
 
 def pair(model: Model, dtype: torch.dtype) -> tuple[Model, Model]:
     """The model in half precision, and in float32 with the very weights that half precision leaves."""
-    half = deepcopy(model.module).to(dtype)
+    half = nn.Module.to(deepcopy(model.module), dtype)
     wide = nn.Module.to(deepcopy(half), torch.float32)
     return load((half, model.tokenizer)), load((wide, model.tokenizer))
 
@@ -42,17 +42,16 @@ def test_scores_are_those_of_float32_within_the_format(name: str, dtype: torch.d
     assert found.answered.probability == pytest.approx(expected.answered.probability, rel=16 * torch.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("way", [None, Plain], ids=["replay", "plain"])
-def test_gradients_are_added_up_in_float32(dtype: torch.dtype, way: type[Plain] | None, model_of: ModelOf) -> None:
-    half, _ = pair(model_of("llama"), dtype)
+def test_gradients_are_added_up_in_float32(way: type[Plain] | None, model_of: ModelOf) -> None:
+    half, _ = pair(model_of("llama"), torch.bfloat16)
     prompts = Prompts.of(attribute(half, *question(half)).query.steps, half.device)
     once = path_gradients(half, prompts, [1.0], [1.0], way=way)
-    # 4,096 equal terms: in half precision a sum would stop growing long before.
-    many = path_gradients(half, prompts, [1.0] * 4096, [1.0] * 4096, way=way, budget=64 if way is None else 4096)
+    # 1,024 equal terms, piece by piece: in bfloat16 a sum would stop growing at 256.
+    many = path_gradients(half, prompts, [1.0] * 1024, [1.0] * 1024, way=way, budget=64 if way is None else 512)
     assert {g.dtype for g in (*once.gradients, once.zeroed)} == {torch.float32}
     for one, sum_ in zip(once.gradients, many.gradients, strict=True):
-        assert float((sum_ / 4096 - one).abs().max()) <= 3 * torch.finfo(dtype).eps * float(one.abs().max())
+        assert float((sum_ / 1024 - one).abs().max()) <= 3 * torch.finfo(torch.bfloat16).eps * float(one.abs().max())
 
 
 def test_gradients_of_a_small_probability_do_not_vanish_in_float16(model_of: ModelOf) -> None:

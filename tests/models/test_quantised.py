@@ -25,13 +25,14 @@ class Int8Linear(nn.Module):
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__()
         step = plain.weight.detach().abs().amax(1, keepdim=True) / 127
+        self.codes: Tensor
+        self.step: Tensor
         self.register_buffer("codes", (plain.weight.detach() / step).round().to(torch.int8))
         self.register_buffer("step", step)
         self.bias = plain.bias
 
     def matrix(self) -> Tensor:
-        codes: Any = self.codes
-        return codes.to(torch.float32) * self.step
+        return self.codes.to(torch.float32) * self.step
 
     def forward(self, hidden: Tensor) -> Tensor:
         return nn.functional.linear(hidden, self.matrix(), self.bias)
@@ -42,7 +43,7 @@ class PackedLinear(Int8Linear):
 
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__(plain)
-        codes: Any = self.codes
+        codes = self.codes
         self.shape = codes.shape
         del self.codes
         self.weight = nn.Parameter(codes.view(torch.uint8).reshape(-1, 1), requires_grad=False)

@@ -40,8 +40,8 @@ def found_budget(
 ) -> int:
     """The number of token positions that a budget stands for: a power of two, found by trying the longest prompt.
 
-    From 64 it is doubled while twice the memory that a batch takes stays within the limit: a batch of twice the
-    positions takes no more. A limit such as "8GB" is for everything that is on the model's device, its weights too;
+    From 64 it is halved until the memory that a batch takes is within the limit, or doubled while twice of it is: a batch
+    of twice the positions takes no more. A limit such as "8GB" is for everything that is on the model's device, its weights too;
     "auto" is 80 % of what is free beside them. Where the device has no more memory than was tried, that is the end.
 
     Errors: MemoryLimitError for a budget that cannot be read, or a limit that one prompt does not fit into.
@@ -60,10 +60,13 @@ def found_budget(
     work = _Work(model, longest, nodes or [1.0], weights or [1.0], site or model.default_site, routing)
     size = _FIRST
     taken = work.memory(size)
+    while taken > limit and size > 1:
+        size //= 2
+        taken = work.memory(size)
     if taken > limit:
         raise MemoryLimitError(
-            f"one prompt of {sum(longest.shape)} tokens takes {taken / 1e6:,.0f} MB beside the weights, "
-            f"{max(limit, 0) / 1e6:,.0f} MB are left: raise the limit, or spread the model over more devices"
+            f"one prompt of {sum(longest.shape)} tokens takes {taken / 1e6:,.1f} MB beside the weights, "
+            f"{max(limit, 0) / 1e6:,.1f} MB are left: raise the limit, or spread the model over more devices"
         )
     most = _MOST if model.device.type == "cpu" else _MOST_ON_GPU
     enough = work.positions * sum(len(asked.steps) for asked in queries)
@@ -112,7 +115,7 @@ class _Work:
                 chunks=1,
             )
             path.scores()
-        return live.peak
+        return int(live.peak)
 
 
 def _room(model: Model, budget: str) -> int:

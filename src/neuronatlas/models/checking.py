@@ -24,11 +24,12 @@ class ProvedWays:
 
 def prove_ways(model: Model) -> ProvedWays:
     """Find the fastest proved way for the default site, by comparing each with plain re-runs on two random prompts."""
-    if model.kind == "seq2seq":
-        return ProvedWays("plain", "plain", {"replay": "prompts of an encoder and a decoder are run whole"})
-    ids, reason = model.probe_ids, gradients_refused(model)
+    reason = gradients_refused(model)
     if reason:
         return ProvedWays("none", "none", {"gradients": reason})
+    if model.kind == "seq2seq":
+        return ProvedWays("plain", "plain", {"replay": "prompts of an encoder and a decoder are run whole"})
+    ids = model.probe_ids
     end = torch.full((len(ids),), ids.shape[1] - 1)
     start = torch.zeros_like(end)
     at_answer, elsewhere = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -136,7 +137,9 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def gradients_refused(model: Model) -> str:
     """Why gradients do not pass through this model as they should (quantised weights), or nothing."""
     if "gradients" not in model.ways:
-        model.ways["gradients"] = disprove_gradients(model.module, lambda: model.logits(model.probe_ids))
+        model.ways["gradients"] = disprove_gradients(
+            model.module, partial(model.logits, model.probe_ids, model.probe_decoder_ids)
+        )
     return model.ways["gradients"]
 
 

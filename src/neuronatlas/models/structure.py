@@ -295,10 +295,10 @@ class _Search:
         for path, module in coded_modules(self.call.module).items():
             if module not in self.outputs:
                 found.append(f"{path} ({type(module).__name__})")
-            elif module not in writers and not self._mixes(path, fixed):
+            elif module not in writers and not self._accounted(path, fixed):
                 with self._fixed({**fixed, module: self._nudged(self.outputs[module])}):
                     moved = self._output(self.call)
-                if not torch.equal(moved[:, self.place], self.clean[:, self.place]):
+                if not torch.equal(self._spread(moved)[:, self.place], self._spread(self.clean)[:, self.place]):
                     found.append(f"{path} ({type(module).__name__})")
         return found
 

@@ -148,7 +148,7 @@ def _stored(tensor: Tensor, held: Sequence[tuple[nn.Module, Any]]) -> _Stored | 
     for module, hook in held:
         for name, own in module.named_parameters(recurse=bool(hook.place_submodules)):
             if is_plain(own) and not own.is_meta and own.untyped_storage().data_ptr() == address:
-                place = tuple(tensor.shape), tensor.stride(), tensor.storage_offset() - own.storage_offset()
+                place = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset() - own.storage_offset())
                 return _Stored(hook.weights_map, name, tensor.new_empty(0), place)
     return None
 
