@@ -11,7 +11,11 @@
 
 from neuronatlas.atlas import Atlas, AtlasError, write_report
 from neuronatlas.knowledge.attribution import Attribution, AttributionError, attribute
+from neuronatlas.knowledge.editing import UPDATE_RULES, erase, update
+from neuronatlas.knowledge.edits import Edit, EditError, live_edits, read_edits
 from neuronatlas.knowledge.effects import effects
+from neuronatlas.knowledge.exact import ExactSettings
+from neuronatlas.knowledge.exact_editing import exact_update
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.locating import KnowledgeNeurons, locate
 from neuronatlas.knowledge.quadrature import RULES, RuleError
@@ -27,8 +31,10 @@ from neuronatlas.models import (
     set_values,
     suppress,
 )
+from neuronatlas.models.output_rows import OutputRowError
 from neuronatlas.models.queries import QueryError
 from neuronatlas.models.reinitialise import reinitialised
+from neuronatlas.models.slots import SlotError
 from neuronatlas.neurons import Layout, LayoutMismatchError, Neuron, NeuronError, NeuronScores, NeuronSet
 from neuronatlas.probing.activations import Activations, ActivationsError
 from neuronatlas.probing.controls import selectivity
@@ -56,6 +62,7 @@ __version__ = "0.1.0"
 __all__ = [
     "RANKINGS",
     "RULES",
+    "UPDATE_RULES",
     "Activations",
     "ActivationsError",
     "Atlas",
@@ -64,8 +71,11 @@ __all__ = [
     "AttributionError",
     "Corpus",
     "CorpusError",
+    "Edit",
+    "EditError",
     "ElasticNetProbe",
     "ElasticNetRegressor",
+    "ExactSettings",
     "Examples",
     "ExamplesError",
     "Fact",
@@ -82,6 +92,7 @@ __all__ = [
     "NeuronError",
     "NeuronScores",
     "NeuronSet",
+    "OutputRowError",
     "ProbeError",
     "QueryError",
     "Ranking",
@@ -91,6 +102,7 @@ __all__ = [
     "Sentence",
     "SettingsError",
     "SiteError",
+    "SlotError",
     "amplify",
     "attribute",
     "build_atlas",
@@ -100,8 +112,11 @@ __all__ = [
     "corpus_of_specimen",
     "describe",
     "effects",
+    "erase",
+    "exact_update",
     "examples_of",
     "extract",
+    "live_edits",
     "load",
     "locate",
     "minimal_set",
@@ -109,6 +124,7 @@ __all__ = [
     "property_effects",
     "rank",
     "read_corpus",
+    "read_edits",
     "read_facts",
     "reinitialised",
     "scale",
@@ -119,5 +135,6 @@ __all__ = [
     "split_by_sentences",
     "suppress",
     "top_neurons",
+    "update",
     "write_report",
 ]

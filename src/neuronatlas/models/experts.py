@@ -23,7 +23,18 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from neuronatlas.models.calls import Call, first_tensor, record_calls
 from neuronatlas.models.parts import Experts
 
-__all__ = ["ExpertsError", "Route", "choose", "edited", "interface_reason", "route_of", "routed_as", "routed_output"]
+__all__ = [
+    "ExpertsError",
+    "Route",
+    "choose",
+    "edited",
+    "expert_output",
+    "expert_width",
+    "interface_reason",
+    "route_of",
+    "routed_as",
+    "routed_output",
+]
 
 IMPLEMENTATION = "neuronatlas"
 TOLERANCE = 1e-4
@@ -143,6 +154,13 @@ def _neurons(module: Any, expert: int, hidden: Tensor) -> Tensor:
 def _down(module: Any, expert: int, values: Tensor) -> Tensor:
     written = _linear(module, "down_proj", expert, values)
     return module.post_expert_norm(written) if module.has_post_expert_norm else written
+
+
+def expert_output(
+    module: nn.Module, expert: int, neurons: Float[Tensor, "*position unit"]
+) -> Float[Tensor, "*position width"]:
+    """What one expert writes when its neurons are these, before the router's weight."""
+    return _down(module, expert, neurons)
 
 
 def routed_output(call: Call, neurons: Float[Tensor, "position neuron"]) -> Float[Tensor, "position width"]:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from neuronatlas.models.history import History
 from neuronatlas.models.sites import Site, SiteError
 from neuronatlas.models.stacks import StructureError
 from neuronatlas.models.structure import Block
@@ -53,6 +54,7 @@ class Model:
     _digest: tuple[Seen, str] | None = field(default=None, repr=False)
     ways: dict[str, str] = field(default_factory=dict, repr=False)
     encoder_blocks: tuple[Block, ...] = ()
+    history: History = field(default_factory=History, repr=False)
     row_arguments: dict[str, dict[str, bool]] = field(default_factory=dict, repr=False)
 
     @property

@@ -1,0 +1,158 @@
+"""The exact edit: the smallest change of value slots that makes answers the new ones while other texts keep theirs.
+
+Dai et al. (2022) leave it to future work. With the slots' change as the unknown x, each prompt of the fact asks that
+the log-odds of its new answer reach a margin, and each of a sample of other prompts that the log-odds of what the model
+answers there stay. Linearised at the current change this is least squares under inequalities, whose solution is closed
+(`least_change`); it is solved again at the new change until the model itself, not its linearisation, obeys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuronatlas.knowledge.least_change import LeastChangeError, gram_matrix, smallest_change
+from neuronatlas.models.asking import BUDGET, all_logits, log_odds_of
+from neuronatlas.models.model import Model
+from neuronatlas.models.queries import Step
+from neuronatlas.models.slot_gradients import RowSlopes, slot_slopes, slots_shifted
+from neuronatlas.models.slots import Slots
+
+__all__ = ["ExactSettings", "Solution", "solve"]
+
+
+@dataclass(frozen=True)
+class ExactSettings:
+    """What an exact edit aims at.
+
+    `margin`: log-odds that the new answer reaches on every prompt (2: P = 0.88). `weight`: how much a move of the kept
+    log-odds counts against the length of the change. `most_steps`: linearisations at most.
+    """
+
+    margin: float = 2.0
+    weight: float = 100.0
+    most_steps: int = 10
+    budget: int = BUDGET
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A change of slots [slot, width], the log-odds that it leads to, and whether every prompt reaches the margin.
+
+    `kept_same` is the share of the kept rows on which the model still prefers the same token; `steps` how many
+    linearisations it took; `binding` how many prompts hold the change back from being smaller.
+    """
+
+    shift: Float[Tensor, "slot width"]
+    log_odds: Float[Tensor, " row"]
+    kept_log_odds: Float[Tensor, " kept"]
+    kept_same: float
+    reached: bool
+    steps: int
+    binding: int
+
+
+SLACK = 0.05
+"""How far below the margin the log-odds of a prompt may stay."""
+_RELINEARISED = 3
+
+
+def solve(
+    model: Model, slots: Sequence[Slots], rows: Sequence[Step], kept: Sequence[Step], settings: ExactSettings
+) -> Solution:
+    """Find the smallest shift of slots with which `rows` reach the margin and `kept` ones stay; write nothing."""
+    count, width = sum(len(group.neurons) for group in slots), slots[0].width
+    shift = torch.zeros(count, width, dtype=torch.float64, device=model.device)
+    stay, binding = None, 0
+    for step in range(settings.most_steps + 1):
+        with slots_shifted(slots, shift):
+            here = slot_slopes(model, slots, rows, budget=settings.budget)
+            if kept and step < _RELINEARISED:
+                others = slot_slopes(model, slots, kept, budget=settings.budget)
+                start = others.log_odds if stay is None else stay.start
+                stay = _Stay(others.slopes, start, others.log_odds - start - _times(others.slopes, shift.flatten()))
+        if float(here.log_odds.min()) >= settings.margin - SLACK or step == settings.most_steps:
+            break
+        try:
+            aim, binding = _linearised(shift, here, stay, settings)
+        except LeastChangeError:
+            break
+        shift = _towards(model, slots, rows, shift, aim, here, settings)
+    found, same = _outcome(model, slots, kept, shift, settings)
+    reached = bool((here.log_odds >= settings.margin - SLACK).all())
+    return Solution(shift, here.log_odds, found, same, reached, step, binding)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stay:
+    """Kept rows: their slopes where they were last linearised, their log-odds at the start, and how far these are off.
+
+    `off` is what the linearisation says of the log-odds' change where the shift is 0.
+    """
+
+    slopes: Float[Tensor, "kept number"]
+    start: Float[Tensor, " kept"]
+    off: Float[Tensor, " kept"]
+
+
+def _linearised(shift: Tensor, here: RowSlopes, stay: _Stay | None, settings: ExactSettings) -> tuple[Tensor, int]:
+    """The smallest shift that obeys the linearisation at the current one, and how many conditions bind."""
+    wanted = settings.margin - here.log_odds + _times(here.slopes, shift.flatten())
+    rows, off = here.slopes, wanted.new_zeros(0)
+    if stay is not None:
+        rows, off = torch.cat([here.slopes, stay.slopes]), stay.off
+    change = smallest_change(gram_matrix(rows), wanted.cpu().numpy(), off.cpu().numpy(), settings.weight)
+    combination = np.concatenate([change.of_conditions, change.of_kept])
+    aim = _times(rows.T, torch.as_tensor(combination, device=shift.device)).reshape(shift.shape)
+    return aim, int((change.multipliers > 0).sum())
+
+
+def _times(rows: Tensor, vector: Tensor) -> Tensor:
+    return (rows @ vector.to(rows)).double()
+
+
+def _towards(
+    model: Model,
+    slots: Sequence[Slots],
+    rows: Sequence[Step],
+    shift: Tensor,
+    aim: Tensor,
+    here: RowSlopes,
+    settings: ExactSettings,
+) -> Tensor:
+    """As far towards the linearised solution as the conditions come closer for it: whole, or halved up to 4 times."""
+    lacking = float((settings.margin - here.log_odds).clamp(min=0).sum())
+    for halvings in range(5):
+        part = 0.5**halvings
+        tried = shift + part * (aim - shift)
+        with slots_shifted(slots, tried):
+            found = rows_log_odds(model, rows, settings.budget)
+        if float((settings.margin - found).clamp(min=0).sum()) < lacking * (1 - 0.1 * part):
+            break
+    return tried
+
+
+def rows_log_odds(model: Model, rows: Sequence[Step], budget: int = BUDGET) -> Float[Tensor, " row"]:
+    """Log-odds of each row's token."""
+    found = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
+    for batch, logits in all_logits(model, rows, budget):
+        found[batch] = log_odds_of(logits, [rows[index].answer_id for index in batch]).double()
+    return found
+
+
+def _outcome(
+    model: Model, slots: Sequence[Slots], kept: Sequence[Step], shift: Tensor, settings: ExactSettings
+) -> tuple[Tensor, float]:
+    """Log-odds of the kept rows' tokens after the shift, and on what share of the rows they are still preferred."""
+    odds, same = torch.zeros(len(kept), dtype=torch.float64), 0
+    with slots_shifted(slots, shift):
+        for batch, logits in all_logits(model, kept, settings.budget):
+            tokens = torch.tensor([kept[index].answer_id for index in batch], device=logits.device)
+            odds[batch] = log_odds_of(logits, tokens.tolist()).double().cpu()
+            same += int((logits.argmax(1) == tokens).sum())
+    return odds, same / len(kept) if kept else 1.0

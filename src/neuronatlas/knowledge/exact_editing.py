@@ -1,0 +1,197 @@
+"""`exact_update`: change answers by the smallest change of value slots that does, with as many neurons as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from neuronatlas.knowledge.attribution import attribute_queries
+from neuronatlas.knowledge.editing import about_fact, answer_queries, fact_with_answer
+from neuronatlas.knowledge.edits import Edit, EditError, apply_edit, require_known
+from neuronatlas.knowledge.exact import ExactSettings, Solution, solve
+from neuronatlas.knowledge.facts import Fact
+from neuronatlas.knowledge.keeping import kept_rows
+from neuronatlas.knowledge.locating import locate
+from neuronatlas.models.model import Model
+from neuronatlas.models.queries import Step
+from neuronatlas.models.slots import Slots, value_slots
+from neuronatlas.neurons import NeuronScores, NeuronSet
+
+__all__ = ["exact_update"]
+
+MOST_NEURONS = 256
+KEPT_SHARE = 0.99
+SAMPLE = 300
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """What came out with one set of neurons."""
+
+    slots: tuple[Slots, ...]
+    neurons: NeuronSet
+    solution: Solution
+
+    def suffices(self, kept_share: float) -> bool:
+        return self.solution.reached and self.solution.kept_same >= kept_share
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        return self.solution.reached, self.solution.kept_same
+
+
+def exact_update(
+    model: Model,
+    facts: Fact | Sequence[Fact],
+    new_answers: str | Sequence[str],
+    *,
+    keep: Sequence[Fact | str],
+    neurons: NeuronSet | Sequence[NeuronSet] | None = None,
+    settings: ExactSettings | None = None,
+    most_neurons: int = MOST_NEURONS,
+    kept_share: float = KEPT_SHARE,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    progress: bool = False,
+) -> Edit:
+    """Change one fact's answer, or many facts' at once, by the smallest change of value slots that does it.
+
+    Smallest in the least-squares sense: every prompt gives the new answer a log-odds of `settings.margin` at least, and
+    on `sample` prompts of `keep` (facts and plain texts that are to stay as they are) the log-odds of what the model
+    prefers move as little as they can. Only value slots of the facts' `neurons` change, by default those that `locate`
+    finds. Where these do not suffice, because a prompt cannot be reached or less than `kept_share` of the sample keeps
+    its preferred token, each fact's set grows to double by attribution, up to `most_neurons` a fact; the set that comes
+    out best then stands. Each token of an answer of several is asked for, given those before it. The edit's settings
+    tell the sizes that were tried, and what was reached with each.
+
+    Errors: EditError, the model untouched, when a prompt cannot be reached with `most_neurons`, or answers and facts
+    do not go together; else as `update`.
+
+    >>> import neuronatlas as na
+    >>> model = na.load(na.specimen_folder())
+    >>> fact = na.Fact("capital", "France", "Paris", ["The capital of France is [MASK]."])
+    >>> other = na.Fact("capital", "Japan", "Tokyo", ["The capital of Japan is [MASK]."])
+    >>> edit = na.exact_update(model, fact, "Rome", keep=[other], neurons=model.layout().set(["L3.U10"]))
+    >>> na.attribute(model, fact.prompts[0], "Rome", rule="activation").answered.is_top
+    True
+    """
+    chosen = settings or ExactSettings()
+    many = [facts] if isinstance(facts, Fact) else list(facts)
+    answers = [new_answers] if isinstance(new_answers, str) else list(new_answers)
+    if not many or len(many) != len(answers):
+        raise EditError(f"{len(answers)} new answers for {len(many)} facts: one a fact expected, and a fact or more")
+    rows = [row for fact, answer in zip(many, answers, strict=True) for row in _rows(model, fact, answer)]
+    kept = kept_rows(model, keep, sample=sample, seed=seed, barred=rows, budget=chosen.budget)
+    sets = _sets(model, many, neurons)
+    attempts, scores = list[_Attempt](), None
+    with tqdm(desc="exact edit", unit=" sets", disable=not progress) as bar:
+        while not attempts or not attempts[-1].suffices(kept_share):
+            if attempts or not all(len(members) for members in sets):
+                scores = scores or [_scores(model, fact) for fact in many]
+                grown = [_grown(members, s, most_neurons) for members, s in zip(sets, scores, strict=True)]
+                if grown == sets:
+                    break
+                sets = grown
+            attempts.append(_attempt(model, sets, rows, kept, chosen))
+            bar.update()
+    best = max(attempts, key=lambda attempt: attempt.order)
+    if not best.solution.reached:
+        lowest = float(best.solution.log_odds.min())
+        raise EditError(
+            f"{len(best.neurons)} neurons do not suffice for {_about(many, answers)}: a prompt's log-odds reach "
+            f"{lowest:.2f} of {chosen.margin}; allow more neurons, or a smaller margin"
+        )
+    return _applied(model, many, answers, best, attempts, rows, kept, chosen, seed)
+
+
+def _applied(
+    model: Model,
+    facts: Sequence[Fact],
+    answers: Sequence[str],
+    best: _Attempt,
+    attempts: Sequence[_Attempt],
+    rows: Sequence[Step],
+    kept: Sequence[Step],
+    settings: ExactSettings,
+    seed: int,
+) -> Edit:
+    start, values = 0, []
+    for group in best.slots:
+        end = start + len(group.neurons)
+        values.append(group.read().double() + best.solution.shift[start:end])
+        start = end
+    told = {
+        "about": _about(facts, answers),
+        "edits": [about_fact(fact, answer) for fact, answer in zip(facts, answers, strict=True)],
+        **asdict(settings),
+        "seed": seed,
+        "prompts": len(rows),
+        "kept_prompts": len(kept),
+        "neurons_at_first": len(attempts[0].neurons),
+        "attempts": [_told(attempt) for attempt in attempts],
+        "chosen": _told(best),
+    }
+    return apply_edit(model, "exact update", told, best.slots, values)
+
+
+def _told(attempt: _Attempt) -> dict[str, Any]:
+    found = attempt.solution
+    return {
+        "neurons": len(attempt.neurons),
+        "reached": found.reached,
+        "lowest_log_odds": float(found.log_odds.min()),
+        "kept_same": found.kept_same,
+        "size": float(found.shift.norm()),
+        "steps": found.steps,
+        "binding": found.binding,
+    }
+
+
+def _about(facts: Sequence[Fact], answers: Sequence[str]) -> str:
+    first = f"{facts[0].relation} of {facts[0].label}: {facts[0].answer} -> {answers[0].strip()}"
+    return first if len(facts) == 1 else f"{first}, and {len(facts) - 1} more"
+
+
+def _rows(model: Model, fact: Fact, answer: str) -> list[Step]:
+    wanted = fact_with_answer(fact, answer)
+    old = {asked.steps for asked in answer_queries(model, fact)}
+    new = [asked.steps for asked in answer_queries(model, wanted)]
+    if old == set(new):
+        raise EditError(f"the new answer {answer!r} is the same to this model as the old one, {fact.answer!r}")
+    return [row for rows in new for row in rows]
+
+
+def _sets(model: Model, facts: Sequence[Fact], neurons: NeuronSet | Sequence[NeuronSet] | None) -> list[NeuronSet]:
+    if neurons is None:
+        return [NeuronSet(found.layout, found.members) for found in (locate(model, fact) for fact in facts)]
+    given = [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
+    if len(given) != len(facts):
+        raise EditError(f"{len(given)} sets of neurons for {len(facts)} facts: one a fact expected")
+    return [require_known(model, members) for members in given]
+
+
+def _scores(model: Model, fact: Fact) -> NeuronScores:
+    """Mean attribution of the old answer over the fact's prompts."""
+    return NeuronScores.mean(list(attribute_queries(model, answer_queries(model, fact), site="ffn")))
+
+
+def _grown(members: NeuronSet, scores: NeuronScores, most: int) -> NeuronSet:
+    """Twice as many neurons, 4 at least and `most` at most, the new ones being those of the highest scores."""
+    wanted = min(max(4, 2 * len(members)), most)
+    found = dict.fromkeys(members)
+    for neuron in scores.top(wanted):
+        if len(found) >= wanted:
+            break
+        found.setdefault(neuron)
+    return NeuronSet.of(members.layout, found)
+
+
+def _attempt(
+    model: Model, sets: Sequence[NeuronSet], rows: Sequence[Step], kept: Sequence[Step], settings: ExactSettings
+) -> _Attempt:
+    whole = NeuronSet.of(sets[0].layout, (neuron for members in sets for neuron in members))
+    slots = value_slots(model, whole)
+    return _Attempt(slots, whole, solve(model, slots, rows, kept, settings))

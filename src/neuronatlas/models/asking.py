@@ -1,0 +1,43 @@
+"""Asking a model for single tokens, many at once: one logit row for each step of queries, batched by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neuronatlas.models.heads import answer_logits
+from neuronatlas.models.model import Model
+from neuronatlas.models.queries import Step, by_shape
+from neuronatlas.models.replay import Prompts
+
+__all__ = ["BUDGET", "all_logits", "log_odds_of", "step_logits"]
+
+BUDGET = 8192
+"""Token positions computed at once."""
+
+
+def step_logits(model: Model, steps: Sequence[Step]) -> Float[Tensor, "step token"]:
+    """Logits where steps of one shape are read, differentiable."""
+    prompts = Prompts.of(steps, model.device)
+    return answer_logits(model, prompts.ids, prompts.answer_positions, prompts.decoder_ids)
+
+
+def all_logits(
+    model: Model, steps: Sequence[Step], budget: int = BUDGET
+) -> Iterator[tuple[list[int], Float[Tensor, "step token"]]]:
+    """Logits of steps of any shapes, batch by batch in a fixed order, with the steps' indices; no gradients."""
+    for batch in by_shape([step.shape for step in steps], budget):
+        with torch.no_grad():
+            yield batch, step_logits(model, [steps[index] for index in batch])
+
+
+def log_odds_of(logits: Float[Tensor, "step token"], tokens: Sequence[int]) -> Float[Tensor, " step"]:
+    """log(P / (1 - P)) of one token a row, in float32 or wider, differentiable."""
+    wanted = torch.as_tensor(tokens, device=logits.device)[:, None]
+    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    others = wide.scatter(1, wanted, -torch.inf)
+    found: Tensor = wide.gather(1, wanted)[:, 0] - torch.logsumexp(others, dim=1)
+    return found
