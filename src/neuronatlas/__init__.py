@@ -11,14 +11,19 @@
 
 from neuronatlas.atlas import Atlas, AtlasError, write_report
 from neuronatlas.knowledge.attribution import Attribution, AttributionError, attribute
+from neuronatlas.knowledge.edit_cases import EditCase
+from neuronatlas.knowledge.edit_measures import EDIT_MEASURES, edit_measures
 from neuronatlas.knowledge.editing import UPDATE_RULES, erase, update
 from neuronatlas.knowledge.edits import Edit, EditError, live_edits, read_edits
 from neuronatlas.knowledge.effects import effects
 from neuronatlas.knowledge.exact import ExactSettings
 from neuronatlas.knowledge.exact_editing import exact_update
 from neuronatlas.knowledge.facts import Fact, FactError
+from neuronatlas.knowledge.finetuning import FineTuning, fine_tune
+from neuronatlas.knowledge.judging import judge_edits, judge_together
 from neuronatlas.knowledge.locating import KnowledgeNeurons, locate
 from neuronatlas.knowledge.quadrature import RULES, RuleError
+from neuronatlas.knowledge.rome import RomeSettings, rome
 from neuronatlas.models import (
     InterventionError,
     Model,
@@ -60,6 +65,7 @@ from neuronatlas.studies.specimen_corpus import corpus_of_specimen
 __version__ = "0.1.0"
 
 __all__ = [
+    "EDIT_MEASURES",
     "RANKINGS",
     "RULES",
     "UPDATE_RULES",
@@ -72,6 +78,7 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "Edit",
+    "EditCase",
     "EditError",
     "ElasticNetProbe",
     "ElasticNetRegressor",
@@ -81,6 +88,7 @@ __all__ = [
     "Fact",
     "FactError",
     "FactFileError",
+    "FineTuning",
     "InterventionError",
     "KnowledgeNeurons",
     "Layout",
@@ -97,6 +105,7 @@ __all__ = [
     "QueryError",
     "Ranking",
     "RankingError",
+    "RomeSettings",
     "RuleError",
     "SalienceSettings",
     "Sentence",
@@ -111,11 +120,15 @@ __all__ = [
     "class_effects",
     "corpus_of_specimen",
     "describe",
+    "edit_measures",
     "effects",
     "erase",
     "exact_update",
     "examples_of",
     "extract",
+    "fine_tune",
+    "judge_edits",
+    "judge_together",
     "live_edits",
     "load",
     "locate",
@@ -127,6 +140,7 @@ __all__ = [
     "read_edits",
     "read_facts",
     "reinitialised",
+    "rome",
     "scale",
     "selectivity",
     "set_values",

@@ -1,10 +1,12 @@
 """Value slots and their gradients, held to models of many kinds: what is called a slot is what its neuron writes."""
 
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 import neuronatlas as na
 from neuronatlas.models.asking import log_odds_of, step_logits
@@ -12,9 +14,9 @@ from neuronatlas.models.output_rows import OutputRowError, output_rows
 from neuronatlas.models.queries import Step
 from neuronatlas.models.slot_gradients import slot_slopes, slots_shifted
 from neuronatlas.models.slots import SlotError, value_slots
-from neuronatlas.studies.sweep.toys import Architecture, build, toy_tokenizer
+from neuronatlas.studies.sweep.toys import Architecture, Kind, build, toy_tokenizer
 
-CLASSES = {
+CLASSES: dict[str, tuple[str, Kind]] = {
     "bert": ("BertForMaskedLM", "masked"),  # Linear, tied, a head with a transform
     "albert": ("AlbertForMaskedLM", "masked"),  # layers that share weights, a narrow embedding
     "electra": ("ElectraForMaskedLM", "masked"),
@@ -30,11 +32,14 @@ CLASSES = {
 every_model = pytest.mark.parametrize("name", CLASSES)
 
 
+def toy(name: str) -> PreTrainedModel:
+    architecture, kind = CLASSES[name]
+    return build(Architecture(name, architecture, kind))
+
+
 @cache
 def model_of(name: str) -> na.Model:
-    architecture, kind = CLASSES[name]
-    module = build(Architecture(name, architecture, kind))
-    return na.load((module, toy_tokenizer()))
+    return na.load((toy(name), toy_tokenizer()))
 
 
 def some_neurons(model: na.Model) -> na.NeuronSet:
@@ -147,35 +152,43 @@ def test_layers_that_share_weights_are_all_named_and_their_slot_counts_once() ->
 def test_output_rows_are_the_directions_that_move_the_logits() -> None:
     for name in ("gpt2", "gpt_neox", "llama", "gemma2", "mixtral"):
         model = model_of(name)
+        embedding: Any = model.module.get_output_embeddings()
         rows = output_rows(model, [11, 12])
-        torch.testing.assert_close(rows, model.module.get_output_embeddings().weight.detach()[[11, 12]])
+        torch.testing.assert_close(rows, embedding.weight.detach()[[11, 12]])
 
 
 @pytest.mark.parametrize("name", ["albert", "electra"])
 def test_rows_of_another_width_go_through_the_projection_of_the_head(name: str) -> None:
     options = {"embedding_size": 16, "hidden_size": 32}
-    module = build(Architecture(name, *CLASSES[name]))
+    module: Any = toy(name)
     config = type(module.config)(**{**module.config.to_dict(), **options})
     model = na.load((type(module)(config), toy_tokenizer()))
-    head = model.module.predictions if name == "albert" else model.module.generator_predictions
-    expected = model.module.get_output_embeddings().weight[[11]] @ head.dense.weight
+    held: Any = model.module
+    head = held.predictions if name == "albert" else held.generator_predictions
+    expected = held.get_output_embeddings().weight[[11]] @ head.dense.weight
     torch.testing.assert_close(output_rows(model, [11]), expected.detach())
     assert output_rows(model, [11]).shape == (1, 32)
 
 
-def test_a_head_that_maps_no_width_to_the_other_is_refused() -> None:
+def test_logits_that_do_not_come_from_the_output_embedding_are_refused() -> None:
     model = model_of("bert")
-    embedding = model.module.get_output_embeddings()
-    wide = nn.Linear(32, 100)
-    model.module.set_output_embeddings(wide)
+    embedding: Any = model.module.get_output_embeddings()
+    held = embedding.__class__
     try:
-        wide.forward = lambda hidden: embedding(hidden)[..., :50]  # type: ignore[method-assign]
-        with pytest.raises(OutputRowError, match="one use of its output embedding"):
+        embedding.__class__ = _Narrowed
+        with pytest.raises(OutputRowError, match="not its output embedding times what that is given"):
             output_rows(model, [11])
     finally:
-        model.module.set_output_embeddings(embedding)
+        embedding.__class__ = held
     with pytest.raises(OutputRowError, match="no token 100"):
         output_rows(model, [100])
+
+
+class _Narrowed(nn.Linear):
+    """An output embedding that does not look at half of what it is given."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return super().forward(hidden * (torch.arange(hidden.shape[-1]) % 2))
 
 
 class _Scaled(nn.Linear):
@@ -209,8 +222,7 @@ def test_what_is_not_proved_is_refused() -> None:
 
 
 def test_weights_that_something_else_uses_too_are_refused() -> None:
-    model = model_of("gpt_neox")
-    module = build(Architecture("gpt_neox", *CLASSES["gpt_neox"]))
+    module: Any = toy("gpt_neox")
     layers = module.gpt_neox.layers
     layers[1].mlp.dense_4h_to_h.weight = layers[0].mlp.dense_4h_to_h.weight
     shared = na.load((module, toy_tokenizer()))
@@ -219,4 +231,3 @@ def test_weights_that_something_else_uses_too_are_refused() -> None:
     module.register_parameter("spare", layers[0].mlp.dense_4h_to_h.weight)
     with pytest.raises(SlotError, match=r"L1.U4 are also those of \.?spare"):
         value_slots(shared, shared.layout().set(["L1.U4"]))
-    assert model.layout().n_layers == shared.layout().n_layers

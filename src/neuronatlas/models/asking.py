@@ -11,7 +11,7 @@ from torch import Tensor
 from neuronatlas.models.heads import answer_logits
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step, by_shape
-from neuronatlas.models.replay import Prompts
+from neuronatlas.models.ways import Prompts
 
 __all__ = ["BUDGET", "all_logits", "log_odds_of", "step_logits"]
 

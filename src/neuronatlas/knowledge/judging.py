@@ -1,0 +1,182 @@
+"""What an edit did: every prompt before and after, and the measures of the field with their intervals.
+
+Each case is judged by itself: the model is asked, edited, asked again, and given its old slots back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from tqdm.auto import tqdm
+
+from neuronatlas.knowledge.asked_answers import Said, ask_queries, encoded
+from neuronatlas.knowledge.edit_cases import EditCase
+from neuronatlas.knowledge.edits import Edit, EditError
+from neuronatlas.knowledge.facts import Fact
+from neuronatlas.models.model import Model
+
+__all__ = ["Asked", "judge_edits", "judge_together"]
+
+Editor = Callable[[Model, EditCase], Edit]
+"""Makes the edit of a case and leaves it standing; EditError where it cannot."""
+
+OTHERS = 100
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt that judges: its case, what it is for, and the answer that it is asked for.
+
+    Groups: `edited` and `edited, old` (the fact's prompts, asked for the new and the old answer), `paraphrase` and
+    `paraphrase, old`, `locality`, `portability`, and `same relation` and `other relations`, which are other facts.
+    """
+
+    case: int
+    group: str
+    prompt: str
+    answer: str
+
+
+def judge_edits(
+    model: Model,
+    cases: Sequence[EditCase],
+    edit: Editor,
+    *,
+    others: Sequence[Fact] = (),
+    sample: int = OTHERS,
+    seed: int = 0,
+    progress: bool = False,
+) -> pl.DataFrame:
+    """Judge edits one by one: each is made, asked about and undone; a row a prompt, as it was before and after.
+
+    `edit` makes the edit of a case: `lambda model, case: update(model, case.fact, case.new_answer)`. Of `others` (facts
+    with prompts, such as the rest of the file) up to `sample` of the case's relation and as many of others are
+    asked, a prompt each, drawn by the seed. An edit that is refused leaves everything as it was, which
+    counts as what it did; `refused` has the reason.
+
+    Columns: case, group (see `Asked`), prompt, answer, log_p_before, log_p_after, tokens, rank_before, rank_after,
+    right_before, right_after (share of the answer's tokens that are the first choice, teacher-forced),
+    generated_before, generated_after, same_choice (the first choices are what they were), refused.
+
+    Errors: EditError without cases, or when no prompt of any case suits the model.
+
+    >>> import neuronatlas as na
+    >>> model = na.load(na.specimen_folder())
+    >>> fact = na.Fact("capital", "France", "Paris", ["The capital of France is [MASK]."])
+    >>> neurons = model.layout().set(["L3.U10"])
+    >>> table = na.judge_edits(
+    ...     model,
+    ...     [na.EditCase(fact, "Rome")],
+    ...     lambda model, case: na.update(model, case.fact, case.new_answer, neurons=neurons),
+    ... )
+    >>> table["group"].to_list()
+    ['edited', 'edited, old']
+    """
+    rows: list[dict[str, object]] = []
+    with tqdm(cases, desc="edits", disable=not progress) as bar:
+        for number, case in enumerate(bar):
+            asked = list(_prompts(number, case, others, sample, np.random.default_rng([seed, number])))
+            rows += _judged(model, asked, _maker(edit, case))
+    return _table(rows)
+
+
+def judge_together(
+    model: Model,
+    cases: Sequence[EditCase],
+    edit: Callable[[Model, Sequence[EditCase]], Edit],
+    *,
+    others: Sequence[Fact] = (),
+    sample: int = OTHERS,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Judge a batch of edits that stand at the same time: one edit of all cases, then every case's prompts.
+
+    Arguments and columns as for `judge_edits`. Other facts are drawn once for each case, and never those of the batch.
+
+    Errors: as `judge_edits`.
+    """
+    mine = {(case.fact.relation, case.fact.subject) for case in cases}
+    left = [fact for fact in others if (fact.relation, fact.subject) not in mine]
+    asked = [
+        prompt
+        for number, case in enumerate(cases)
+        for prompt in _prompts(number, case, left, sample, np.random.default_rng([seed, number]))
+    ]
+    return _table(_judged(model, asked, lambda given: edit(given, cases)))
+
+
+def _maker(edit: Editor, case: EditCase) -> Callable[[Model], Edit]:
+    return lambda model: edit(model, case)
+
+
+def _judged(model: Model, asked: Sequence[Asked], make: Callable[[Model], Edit]) -> list[dict[str, object]]:
+    queries, _ = encoded(model, [(one.prompt, one.answer) for one in asked])
+    if not any(asked[index].group == "edited" for index in queries):
+        raise EditError(f"no prompt of case {asked[0].case if asked else 0} suits {model.name}")
+    before, refused = ask_queries(model, list(queries.values())), ""
+    try:
+        done = make(model)
+    except EditError as error:
+        after, refused = before, str(error)
+    else:
+        try:
+            after = ask_queries(model, list(queries.values()))
+        finally:
+            done.undo()
+    pairs = zip(queries, before, after, strict=True)
+    return [_row(asked[index], was, now) | {"refused": refused} for index, was, now in pairs]
+
+
+def _row(asked: Asked, was: Said, now: Said) -> dict[str, object]:
+    found: dict[str, object] = {"case": asked.case, "group": asked.group, "prompt": asked.prompt}
+    found |= {"answer": asked.answer, "tokens": was.tokens, "same_choice": was.choices == now.choices}
+    for when, said in (("before", was), ("after", now)):
+        found |= {f"log_p_{when}": said.log_probability, f"rank_{when}": said.rank}
+        found |= {f"right_{when}": said.right, f"generated_{when}": said.generated}
+    return found
+
+
+def _prompts(
+    number: int, case: EditCase, others: Sequence[Fact], sample: int, rng: np.random.Generator
+) -> Iterator[Asked]:
+    for group, prompts in (("edited", case.fact.prompts), ("paraphrase", case.paraphrases)):
+        for prompt in prompts:
+            yield Asked(number, group, prompt, case.new_answer)
+            yield Asked(number, f"{group}, old", prompt, case.fact.answer)
+    for prompt, answer in case.locality:
+        yield Asked(number, "locality", prompt, answer)
+    for prompt, answer in case.portability:
+        yield Asked(number, "portability", prompt, answer)
+    for group, same in (("same relation", True), ("other relations", False)):
+        left = [f for f in others if (f.relation == case.fact.relation) == same and f.subject != case.fact.subject]
+        for index in sorted(rng.permutation(len(left))[:sample].tolist()):
+            fact = left[index]
+            yield Asked(number, group, fact.prompts[int(rng.integers(len(fact.prompts)))], fact.answer)
+
+
+def _table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
+    if not rows:
+        raise EditError("no edits to judge: one case or more expected")
+    return pl.DataFrame(rows, schema=_SCHEMA)
+
+
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "case": pl.Int64,
+    "group": pl.String,
+    "prompt": pl.String,
+    "answer": pl.String,
+    "log_p_before": pl.Float64,
+    "log_p_after": pl.Float64,
+    "tokens": pl.Int64,
+    "rank_before": pl.Int64,
+    "rank_after": pl.Int64,
+    "right_before": pl.Float64,
+    "right_after": pl.Float64,
+    "generated_before": pl.Boolean,
+    "generated_after": pl.Boolean,
+    "same_choice": pl.Boolean,
+    "refused": pl.String,
+}
