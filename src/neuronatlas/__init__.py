@@ -55,6 +55,7 @@ from neuronatlas.probing.selection import minimal_set
 from neuronatlas.probing.shards import open_activations
 from neuronatlas.readers import FactFileError, read_facts
 from neuronatlas.readers.corpora import read_corpus
+from neuronatlas.readers.edit_cases import read_edit_cases
 from neuronatlas.specimen import specimen_facts, specimen_folder
 from neuronatlas.studies.knowledge_atlas import build_atlas
 from neuronatlas.studies.salience.building import build_salience_atlas
@@ -137,6 +138,7 @@ __all__ = [
     "property_effects",
     "rank",
     "read_corpus",
+    "read_edit_cases",
     "read_edits",
     "read_facts",
     "reinitialised",

@@ -57,9 +57,10 @@ class Solution:
     binding: int
 
 
-SLACK = 0.05
-"""How far below the margin the log-odds of a prompt may stay."""
-_RELINEARISED = 3
+ENOUGH = 0.75
+"""Share of the margin at which the conditions count as reached: the linearisations come close to it ever more slowly."""
+_RELINEARISED = 2
+_HALVINGS = 4
 
 
 def solve(
@@ -72,20 +73,23 @@ def solve(
     for step in range(settings.most_steps + 1):
         with slots_shifted(slots, shift):
             here = slot_slopes(model, slots, rows, budget=settings.budget)
+            if _reached(here.log_odds, settings) or step == settings.most_steps:
+                break
             if kept and step < _RELINEARISED:
-                others = slot_slopes(model, slots, kept, budget=settings.budget)
-                start = others.log_odds if stay is None else stay.start
-                stay = _Stay(others.slopes, start, others.log_odds - start - _times(others.slopes, shift.flatten()))
-        if float(here.log_odds.min()) >= settings.margin - SLACK or step == settings.most_steps:
-            break
+                stay = _stay(slot_slopes(model, slots, kept, budget=settings.budget), shift, stay)
+        problem = _Problem(model, slots, rows, stay, settings)
         try:
-            aim, binding = _linearised(shift, here, stay, settings)
+            aim, multipliers = problem.linearised(shift, here)
         except LeastChangeError:
             break
-        shift = _towards(model, slots, rows, shift, aim, here, settings)
+        binding = int((multipliers > 0).sum())
+        shift = problem.towards(shift, aim, here, 2 * float(multipliers.max()))
     found, same = _outcome(model, slots, kept, shift, settings)
-    reached = bool((here.log_odds >= settings.margin - SLACK).all())
-    return Solution(shift, here.log_odds, found, same, reached, step, binding)
+    return Solution(shift, here.log_odds, found, same, _reached(here.log_odds, settings), step, binding)
+
+
+def _reached(log_odds: Tensor, settings: ExactSettings) -> bool:
+    return bool((log_odds >= ENOUGH * settings.margin).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,41 +104,55 @@ class _Stay:
     off: Float[Tensor, " kept"]
 
 
-def _linearised(shift: Tensor, here: RowSlopes, stay: _Stay | None, settings: ExactSettings) -> tuple[Tensor, int]:
-    """The smallest shift that obeys the linearisation at the current one, and how many conditions bind."""
-    wanted = settings.margin - here.log_odds + _times(here.slopes, shift.flatten())
-    rows, off = here.slopes, wanted.new_zeros(0)
-    if stay is not None:
-        rows, off = torch.cat([here.slopes, stay.slopes]), stay.off
-    change = smallest_change(gram_matrix(rows), wanted.cpu().numpy(), off.cpu().numpy(), settings.weight)
-    combination = np.concatenate([change.of_conditions, change.of_kept])
-    aim = _times(rows.T, torch.as_tensor(combination, device=shift.device)).reshape(shift.shape)
-    return aim, int((change.multipliers > 0).sum())
+def _stay(found: RowSlopes, shift: Tensor, before: _Stay | None) -> _Stay:
+    start = found.log_odds if before is None else before.start
+    return _Stay(found.slopes, start, found.log_odds - start - _times(found.slopes, shift.flatten()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What is minimised: the shift's length and the kept log-odds' moves, while the rows reach the margin."""
+
+    model: Model
+    slots: Sequence[Slots]
+    rows: Sequence[Step]
+    stay: _Stay | None
+    settings: ExactSettings
+
+    def linearised(self, shift: Tensor, here: RowSlopes) -> tuple[Tensor, Float[np.ndarray, " row"]]:
+        """The smallest shift that obeys the linearisation at the current one, and the conditions' multipliers."""
+        wanted = self.settings.margin - here.log_odds + _times(here.slopes, shift.flatten())
+        rows, off = here.slopes, wanted.new_zeros(0)
+        if self.stay is not None:
+            rows, off = torch.cat([here.slopes, self.stay.slopes]), self.stay.off
+        change = smallest_change(gram_matrix(rows), wanted.cpu().numpy(), off.cpu().numpy(), self.settings.weight)
+        combination = np.concatenate([change.of_conditions, change.of_kept])
+        aim = _times(rows.T, torch.as_tensor(combination, device=shift.device)).reshape(shift.shape)
+        return aim, change.multipliers
+
+    def towards(self, shift: Tensor, aim: Tensor, here: RowSlopes, penalty: float) -> Tensor:
+        """As far towards the linearised solution as the exact penalty function falls: whole, or halved some times."""
+        start = self._penalised(shift, here.log_odds, penalty)
+        tried = aim
+        for halving in range(_HALVINGS + 1):
+            tried = shift + 0.5**halving * (aim - shift)
+            with slots_shifted(self.slots, tried):
+                odds = rows_log_odds(self.model, self.rows, self.settings.budget)
+            if self._penalised(tried, odds, penalty) < start:
+                break
+        return tried
+
+    def _penalised(self, shift: Tensor, log_odds: Tensor, penalty: float) -> float:
+        """What is minimised, plus `penalty` times what the conditions lack."""
+        total = 0.5 * shift.pow(2).sum() + penalty * (self.settings.margin - log_odds).clamp(min=0).sum()
+        if self.stay is not None:
+            moves = _times(self.stay.slopes, shift.flatten()) + self.stay.off
+            total = total + 0.5 * self.settings.weight * moves.pow(2).mean()
+        return float(total)
 
 
 def _times(rows: Tensor, vector: Tensor) -> Tensor:
     return (rows @ vector.to(rows)).double()
-
-
-def _towards(
-    model: Model,
-    slots: Sequence[Slots],
-    rows: Sequence[Step],
-    shift: Tensor,
-    aim: Tensor,
-    here: RowSlopes,
-    settings: ExactSettings,
-) -> Tensor:
-    """As far towards the linearised solution as the conditions come closer for it: whole, or halved up to 4 times."""
-    lacking = float((settings.margin - here.log_odds).clamp(min=0).sum())
-    for halvings in range(5):
-        part = 0.5**halvings
-        tried = shift + part * (aim - shift)
-        with slots_shifted(slots, tried):
-            found = rows_log_odds(model, rows, settings.budget)
-        if float((settings.margin - found).clamp(min=0).sum()) < lacking * (1 - 0.1 * part):
-            break
-    return tried
 
 
 def rows_log_odds(model: Model, rows: Sequence[Step], budget: int = BUDGET) -> Float[Tensor, " row"]:

@@ -122,7 +122,7 @@ def _behind_beginnings(model: Model, fact: Fact, texts: Sequence[str], settings:
     beginnings = [""]
     for text in texts[: settings.prefixes]:
         ids = model.tokenizer(text, add_special_tokens=False).input_ids[: settings.prefix_tokens]
-        beginnings.append(f"{model.tokenizer.decode(ids)}".strip() + ". ")
+        beginnings.append(str(model.tokenizer.decode(ids)).strip() + ". ")
     steps = []
     for prompt in fact.prompts:
         left, right = split_prompt(prompt, place_tokens(model))
