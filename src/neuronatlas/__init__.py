@@ -14,13 +14,13 @@ from neuronatlas.knowledge.attribution import Attribution, AttributionError, att
 from neuronatlas.knowledge.edit_cases import EditCase
 from neuronatlas.knowledge.edit_measures import EDIT_MEASURES, edit_measures
 from neuronatlas.knowledge.editing import UPDATE_RULES, erase, update
-from neuronatlas.knowledge.edits import Edit, EditError, live_edits, read_edits
+from neuronatlas.knowledge.edits import Edit, EditError, live_edits, read_edits, save_edits
 from neuronatlas.knowledge.effects import effects
 from neuronatlas.knowledge.exact import ExactSettings
 from neuronatlas.knowledge.exact_editing import exact_update
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.finetuning import FineTuning, fine_tune
-from neuronatlas.knowledge.judging import judge_edits, judge_together
+from neuronatlas.knowledge.judging import judge_edits, judge_erasure, judge_together
 from neuronatlas.knowledge.locating import KnowledgeNeurons, locate
 from neuronatlas.knowledge.quadrature import RULES, RuleError
 from neuronatlas.knowledge.rome import RomeSettings, rome
@@ -129,6 +129,7 @@ __all__ = [
     "extract",
     "fine_tune",
     "judge_edits",
+    "judge_erasure",
     "judge_together",
     "live_edits",
     "load",
@@ -143,6 +144,7 @@ __all__ = [
     "read_facts",
     "reinitialised",
     "rome",
+    "save_edits",
     "scale",
     "selectivity",
     "set_values",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import neuronatlas
-from neuronatlas.cli import atlases, checking, inspecting, probing
+from neuronatlas.cli import atlases, checking, editing, inspecting, probing
 from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
@@ -45,6 +45,22 @@ for command in (
     atlases.info,
 ):
     app.command(help=_help(command))(run_safely(command))
+
+
+edits = typer.Typer(
+    help="Edit what a model knows, see what an edit changed, and take it back.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+EDIT_COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("update", editing.update),
+    ("erase", editing.erase),
+    ("show", editing.show_edits),
+    ("undo", editing.undo),
+)
+for name, edit_command in EDIT_COMMANDS:
+    edits.command(name, help=_help(edit_command))(run_safely(edit_command))
+app.add_typer(edits, name="edit")
 
 
 def _print_version(wanted: bool) -> None:

@@ -25,12 +25,15 @@ from rich.text import Text
 from neuronatlas.atlas import AtlasError
 from neuronatlas.durable import is_disk_full
 from neuronatlas.knowledge.attribution import AttributionError
+from neuronatlas.knowledge.edits import EditError
 from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.models import InterventionError, ModelError, SiteError
 from neuronatlas.models.memory import MemoryLimitError
 from neuronatlas.models.quantised import GradientError
+from neuronatlas.models.output_rows import OutputRowError
 from neuronatlas.models.queries import QueryError
+from neuronatlas.models.slots import SlotError
 from neuronatlas.neurons import NeuronError
 from neuronatlas.probing.activations import ActivationsError
 from neuronatlas.probing.corpora import CorpusError
@@ -51,6 +54,7 @@ _INPUT_ERRORS = (
     AtlasError,
     AttributionError,
     CorpusError,
+    EditError,
     ExamplesError,
     FactError,
     GradientError,
@@ -58,6 +62,7 @@ _INPUT_ERRORS = (
     MemoryLimitError,
     ModelError,
     NeuronError,
+    OutputRowError,
     ProbeError,
     QueryError,
     RankingError,
@@ -66,6 +71,7 @@ _INPUT_ERRORS = (
     SelectionError,
     SettingsError,
     SiteError,
+    SlotError,
 )
 _PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 

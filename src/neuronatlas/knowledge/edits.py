@@ -22,7 +22,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.models.slots import SITE, Slots, value_slots
 from neuronatlas.neurons import Neuron, NeuronError, NeuronSet
 
-__all__ = ["Edit", "EditError", "SlotChange", "apply_edit", "live_edits", "read_edits", "require_known"]
+__all__ = ["Edit", "EditError", "SlotChange", "apply_edit", "live_edits", "read_edits", "require_known", "save_edits"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,25 @@ class Edit:
         history.live.remove(self)
         history.moved(digest, self.model.digest)
 
+    def redo(self) -> None:
+        """Write the edit again after it was undone, as the latest of those that stand.
+
+        Errors: EditError, the model untouched, for an edit that stands, or slots that are not as it found them.
+        """
+        if not self.undone:
+            raise EditError(f"this edit ({self.summary}) stands: there is nothing to write again")
+        for change in self.changes:
+            if not _same_bits(change.slots.read(), change.before):
+                raise EditError(
+                    f"the slots in {change.slots.parameter} are not as this edit found them: undo what changed them"
+                )
+        digest = self.model.digest
+        for change in self.changes:
+            change.slots.write(change.after)
+        self.undone, self.digests = False, (digest, self.model.digest)
+        self.model.history.live.append(self)
+        self.model.history.moved(*self.digests)
+
     def diff(self) -> pl.DataFrame:
         """What changed, a row a value slot.
 
@@ -132,16 +151,7 @@ class Edit:
         """
         if self.undone:
             raise EditError(f"this edit ({self.summary}) was undone: there is nothing of it to save")
-        path = Path(folder).expanduser()
-        model, tensors, edits = self.model, dict[str, Tensor](), []
-        for number, edit in enumerate(live_edits(model)):
-            edits.append(edit.record())
-            for group, change in enumerate(edit.changes):
-                tensors |= {f"{number}.{group}.before": change.before, f"{number}.{group}.after": change.after}
-        about = {"model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch.")}
-        record = about | {"digest": model.digest, "versions": versions(), "edits": edits}
-        write_folder(model, path, record, tensors)
-        return path
+        return save_edits(self.model, folder)
 
     def record(self) -> dict[str, Any]:
         """All about the edit but the numbers in its slots, ready for JSON."""
@@ -172,6 +182,20 @@ _DIFF: dict[str, pl.DataType | type[pl.DataType]] = {
     "change": pl.Float64,
     "cosine": pl.Float64,
 }
+
+
+def save_edits(model: Model, folder: str | Path) -> Path:
+    """Write a model and the record of the edits that stand, none or more, to a new folder; see `Edit.save`."""
+    path = Path(folder).expanduser()
+    tensors, edits = dict[str, Tensor](), []
+    for number, edit in enumerate(live_edits(model)):
+        edits.append(edit.record())
+        for group, change in enumerate(edit.changes):
+            tensors |= {f"{number}.{group}.before": change.before, f"{number}.{group}.after": change.after}
+    about = {"model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch.")}
+    record = about | {"digest": model.digest, "versions": versions(), "edits": edits}
+    write_folder(model, path, record, tensors)
+    return path
 
 
 def live_edits(model: Model) -> tuple[Edit, ...]:

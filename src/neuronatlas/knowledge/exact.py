@@ -58,9 +58,9 @@ class Solution:
 
 
 ENOUGH = 0.75
-"""Share of the margin at which the conditions count as reached: the linearisations come close to it ever more slowly."""
+"""Share of the margin at which the conditions count as reached: linearisations come closer to it ever more slowly."""
 _RELINEARISED = 2
-_HALVINGS = 4
+_SHORTENED, _LEAST_DAMPING = 5, 0.25
 
 
 def solve(
@@ -69,7 +69,7 @@ def solve(
     """Find the smallest shift of slots with which `rows` reach the margin and `kept` ones stay; write nothing."""
     count, width = sum(len(group.neurons) for group in slots), slots[0].width
     shift = torch.zeros(count, width, dtype=torch.float64, device=model.device)
-    stay, binding = None, 0
+    stay, binding, damping = None, 0, 0.0
     for step in range(settings.most_steps + 1):
         with slots_shifted(slots, shift):
             here = slot_slopes(model, slots, rows, budget=settings.budget)
@@ -77,13 +77,10 @@ def solve(
                 break
             if kept and step < _RELINEARISED:
                 stay = _stay(slot_slopes(model, slots, kept, budget=settings.budget), shift, stay)
-        problem = _Problem(model, slots, rows, stay, settings)
         try:
-            aim, multipliers = problem.linearised(shift, here)
+            shift, binding, damping = _Problem(model, slots, rows, stay, settings).step(shift, here, damping)
         except LeastChangeError:
             break
-        binding = int((multipliers > 0).sum())
-        shift = problem.towards(shift, aim, here, 2 * float(multipliers.max()))
     found, same = _outcome(model, slots, kept, shift, settings)
     return Solution(shift, here.log_odds, found, same, _reached(here.log_odds, settings), step, binding)
 
@@ -119,28 +116,36 @@ class _Problem:
     stay: _Stay | None
     settings: ExactSettings
 
-    def linearised(self, shift: Tensor, here: RowSlopes) -> tuple[Tensor, Float[np.ndarray, " row"]]:
+    def step(self, shift: Tensor, here: RowSlopes, damping: float) -> tuple[Tensor, int, float]:
+        """The next shift, how many conditions bind there, and the damping to go on with.
+
+        Levenberg's: where the model does not follow its linearisation so far, so that what is minimised with a penalty
+        for what the conditions lack does not fall, the step is made shorter by a cost on its length.
+        """
+        for _ in range(_SHORTENED):
+            aim, multipliers = self._linearised(shift, here, damping)
+            penalty = 2 * float(multipliers.max())
+            with slots_shifted(self.slots, aim):
+                odds = rows_log_odds(self.model, self.rows, self.settings.budget)
+            if self._penalised(aim, odds, penalty) < self._penalised(shift, here.log_odds, penalty):
+                damping = damping / 4 if damping > _LEAST_DAMPING else 0.0
+                break
+            damping = max(_LEAST_DAMPING, 4 * damping)
+        return aim, int((multipliers > 0).sum()), damping
+
+    def _linearised(self, shift: Tensor, here: RowSlopes, damping: float) -> tuple[Tensor, Float[np.ndarray, " row"]]:
         """The smallest shift that obeys the linearisation at the current one, and the conditions' multipliers."""
-        wanted = self.settings.margin - here.log_odds + _times(here.slopes, shift.flatten())
+        # With d |x - s|^2 / 2 added, x = c + z, where c = s d / (1 + d) and z solves the same problem about c.
+        centre = shift * (damping / (1 + damping))
+        wanted = self.settings.margin - here.log_odds + _times(here.slopes, (shift - centre).flatten())
         rows, off = here.slopes, wanted.new_zeros(0)
         if self.stay is not None:
-            rows, off = torch.cat([here.slopes, self.stay.slopes]), self.stay.off
-        change = smallest_change(gram_matrix(rows), wanted.cpu().numpy(), off.cpu().numpy(), self.settings.weight)
-        combination = np.concatenate([change.of_conditions, change.of_kept])
-        aim = _times(rows.T, torch.as_tensor(combination, device=shift.device)).reshape(shift.shape)
-        return aim, change.multipliers
-
-    def towards(self, shift: Tensor, aim: Tensor, here: RowSlopes, penalty: float) -> Tensor:
-        """As far towards the linearised solution as the exact penalty function falls: whole, or halved some times."""
-        start = self._penalised(shift, here.log_odds, penalty)
-        tried = aim
-        for halving in range(_HALVINGS + 1):
-            tried = shift + 0.5**halving * (aim - shift)
-            with slots_shifted(self.slots, tried):
-                odds = rows_log_odds(self.model, self.rows, self.settings.budget)
-            if self._penalised(tried, odds, penalty) < start:
-                break
-        return tried
+            rows = torch.cat([here.slopes, self.stay.slopes])
+            off = self.stay.off + _times(self.stay.slopes, centre.flatten())
+        weight = self.settings.weight / (1 + damping)
+        change = smallest_change(gram_matrix(rows), wanted.cpu().numpy(), off.cpu().numpy(), weight)
+        combination = torch.as_tensor(np.concatenate([change.of_conditions, change.of_kept]), device=shift.device)
+        return centre + _times(rows.T, combination).reshape(shift.shape), change.multipliers * (1 + damping)
 
     def _penalised(self, shift: Tensor, log_odds: Tensor, penalty: float) -> float:
         """What is minimised, plus `penalty` times what the conditions lack."""

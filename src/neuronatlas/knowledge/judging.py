@@ -18,7 +18,7 @@ from neuronatlas.knowledge.edits import Edit, EditError
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.models.model import Model
 
-__all__ = ["Asked", "judge_edits", "judge_together"]
+__all__ = ["Asked", "judge_edits", "judge_erasure", "judge_together"]
 
 Editor = Callable[[Model, EditCase], Edit]
 """Makes the edit of a case and leaves it standing; EditError where it cannot."""
@@ -108,14 +108,40 @@ def judge_together(
     return _table(_judged(model, asked, lambda given: edit(given, cases)))
 
 
+def judge_erasure(
+    model: Model,
+    relation: Sequence[Fact],
+    others: Sequence[Fact],
+    edit: Callable[[Model], Edit],
+    *,
+    sample: int = OTHERS,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """Judge the erasure of a relation: what becomes of its facts and of others, up to `sample` of each.
+
+    Columns as for `judge_edits`, a case being a fact. Errors: EditError when no prompt suits the model.
+    """
+    rng = np.random.default_rng(seed)
+    asked = []
+    for group, facts in (("same relation", relation), ("other relations", others)):
+        for index in sorted(rng.permutation(len(facts))[:sample].tolist()):
+            fact = facts[index]
+            prompt = fact.prompts[int(rng.integers(len(fact.prompts)))]
+            asked.append(Asked(len(asked), group, prompt, fact.answer))
+    return _table(_judged(model, asked, edit, group="same relation"))
+
+
 def _maker(edit: Editor, case: EditCase) -> Callable[[Model], Edit]:
     return lambda model: edit(model, case)
 
 
-def _judged(model: Model, asked: Sequence[Asked], make: Callable[[Model], Edit]) -> list[dict[str, object]]:
-    queries, _ = encoded(model, [(one.prompt, one.answer) for one in asked])
-    if not any(asked[index].group == "edited" for index in queries):
-        raise EditError(f"no prompt of case {asked[0].case if asked else 0} suits {model.name}")
+def _judged(
+    model: Model, asked: Sequence[Asked], make: Callable[[Model], Edit], group: str = "edited"
+) -> list[dict[str, object]]:
+    queries, skipped = encoded(model, [(one.prompt, one.answer) for one in asked])
+    if not any(asked[index].group == group for index in queries):
+        reason = next(iter(skipped.values()), "there are none")
+        raise EditError(f"no prompt to judge the edit by suits {model.name}: {reason}")
     before, refused = ask_queries(model, list(queries.values())), ""
     try:
         done = make(model)

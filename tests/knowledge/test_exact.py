@@ -1,0 +1,184 @@
+"""The exact edit: its least squares against other solvers, and what it does to models whose facts are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import LinearConstraint, minimize
+
+import neuronatlas as na
+from neuronatlas.knowledge.exact import ExactSettings, solve
+from neuronatlas.knowledge.least_change import LeastChangeError, gram_matrix, smallest_change
+from neuronatlas.models.queries import Step
+from neuronatlas.models.slots import value_slots
+from tests.knowledge.planted import planted_facts, planted_model, planted_neurons
+from tests.knowledge.test_edits import bits, top
+
+
+@pytest.fixture
+def model() -> na.Model:
+    return planted_model()
+
+
+def solved(
+    conditions: np.ndarray, kept: np.ndarray, wanted: np.ndarray, off: np.ndarray, weight: float
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.concatenate([conditions, kept])
+    change = smallest_change(gram_matrix(torch.as_tensor(rows)), wanted, off, weight)
+    return rows.T @ np.concatenate([change.of_conditions, change.of_kept]), change.multipliers
+
+
+def objective(x: np.ndarray, kept: np.ndarray, off: np.ndarray, weight: float) -> float:
+    return float(x @ x / 2 + (weight / 2 * np.mean((kept @ x + off) ** 2) if len(off) else 0.0))
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 6), m=st.integers(0, 7), weight=st.sampled_from([0.0, 1.0, 300.0]))
+def test_the_smallest_change_is_the_one_that_a_general_solver_finds(seed: int, n: int, m: int, weight: float) -> None:
+    rng = np.random.default_rng(seed)
+    conditions, kept = rng.normal(size=(n, 12)), rng.normal(size=(m, 12))
+    wanted, off = rng.normal(size=n), rng.normal(size=m) * rng.integers(0, 2)
+    found, _ = solved(conditions, kept, wanted, off, weight)
+    other = minimize(
+        objective,
+        np.linalg.lstsq(conditions, wanted, rcond=None)[0],
+        args=(kept, off, weight),
+        constraints=LinearConstraint(conditions, lb=wanted),
+        method="SLSQP",
+        options={"ftol": 1e-13, "maxiter": 500},
+    )
+    assert (conditions @ found >= wanted - 1e-5).all()
+    assert objective(found, kept, off, weight) == pytest.approx(other.fun, rel=1e-4, abs=1e-6)
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 5))
+def test_where_all_conditions_bind_it_is_dense_least_squares(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    conditions, wanted = rng.normal(size=(n, 40)), np.abs(rng.normal(size=n)) + 0.1
+    found, multipliers = solved(conditions, np.zeros((0, 40)), wanted, np.zeros(0), 0.0)
+    expected = np.linalg.lstsq(conditions, wanted, rcond=None)[0]  # of least norm
+    if (np.linalg.solve(conditions @ conditions.T, wanted) > 1e-6).all():
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+        assert (multipliers > 0).all()
+    assert np.linalg.norm(found) >= np.linalg.norm(expected) * (1 - 1e-6) or not (conditions @ found >= wanted).all()
+
+
+def test_what_is_there_already_is_not_changed() -> None:
+    found, multipliers = solved(np.ones((2, 3)), np.zeros((0, 3)), np.array([-1.0, 0.0]), np.zeros(0), 0.0)
+    assert not found.any()
+    assert not multipliers.any()
+
+
+def test_conditions_that_contradict_each_other_are_told() -> None:
+    with pytest.raises(LeastChangeError, match="contradict each other"):
+        solved(np.array([[1.0, 0.0], [-1.0, 0.0]]), np.zeros((0, 2)), np.array([1.0, 1.0]), np.zeros(0), 0.0)
+    with pytest.raises(LeastChangeError, match="slopes are all 0"):
+        solved(np.zeros((1, 2)), np.zeros((0, 2)), np.array([1.0]), np.zeros(0), 0.0)
+
+
+def test_a_planted_fact_changes_and_the_others_stay_as_they_are(model: na.Model) -> None:
+    facts, before = planted_facts(), bits(model)
+    edit = na.exact_update(
+        model, facts[1], "answer3", keep=[f for f in facts if f != facts[1]], neurons=planted_neurons(model.layout(), 1)
+    )
+    assert [top(model, fact) for fact in facts] == [{"answer0"}, {"answer3"}, *({f"answer{i}"} for i in (2, 3, 4))]
+    assert edit.settings["chosen"]["reached"]
+    assert edit.settings["chosen"]["kept_same"] == 1.0
+    assert edit.settings["chosen"]["neurons"] == edit.settings["neurons_at_first"] == 2
+    lowest = min(na.attribute(model, p, "answer3", rule="activation").answered.log_odds for p in facts[1].prompts)
+    assert lowest >= 0.75 * ExactSettings().margin
+    assert lowest == pytest.approx(edit.settings["chosen"]["lowest_log_odds"], abs=1e-3)
+    edit.undo()
+    assert bits(model) == before
+
+
+def test_it_is_smaller_than_the_papers_update(model: na.Model) -> None:
+    fact, neurons = planted_facts()[1], planted_neurons(model.layout(), 1)
+    update = na.update(model, fact, "answer3", neurons=neurons)
+    update.undo()
+    exact = na.exact_update(model, fact, "answer3", keep=[], neurons=neurons)
+    assert exact.size < 0.5 * update.size
+
+
+def test_a_set_that_does_not_suffice_grows_by_attribution_until_it_does(model: na.Model) -> None:
+    fact = planted_facts()[1]
+    for start in ([], ["L0.U29"]):  # none, and a neuron that never fires
+        edit = na.exact_update(model, fact, "answer3", keep=[], neurons=model.layout().set(start))
+        assert {"L0.U2", "L1.U3"} <= {str(neuron) for neuron in edit.neurons}
+        sizes = [attempt["neurons"] for attempt in edit.settings["attempts"]]
+        assert sizes == sorted(set(sizes))
+        assert edit.settings["chosen"]["neurons"] == sizes[-1]
+        assert not any(attempt["reached"] for attempt in edit.settings["attempts"][:-1])
+        edit.undo()
+
+
+def test_a_fact_that_no_allowed_set_can_change_is_refused_and_nothing_is_written(model: na.Model) -> None:
+    before = bits(model)
+    with pytest.raises(na.EditError, match=r"1 neurons do not suffice for planted of subject1: answer1 -> answer3"):
+        na.exact_update(
+            model, planted_facts()[1], "answer3", keep=[], neurons=model.layout().set(["L0.U29"]), most_neurons=1
+        )
+    assert bits(model) == before
+
+
+def test_many_facts_change_in_one_edit(model: na.Model) -> None:
+    facts = planted_facts()
+    sets = [planted_neurons(model.layout(), number) for number in range(4)]
+    edit = na.exact_update(
+        model, facts[:4], ["answer1", "answer2", "answer3", "answer4"], keep=[facts[4]], neurons=sets
+    )
+    assert [top(model, fact) for fact in facts] == [{f"answer{i}"} for i in (1, 2, 3, 4, 4)]
+    assert edit.settings["about"] == "planted of subject0: answer0 -> answer1, and 3 more"
+    assert len(edit.settings["edits"]) == 4
+
+
+def test_answers_of_several_tokens_are_asked_for_token_by_token(model: na.Model) -> None:
+    fact = planted_facts()[1]
+    edit = na.exact_update(model, fact, "answer3 answer2", keep=[], kept_share=0.0)
+    said = na.attribute(model, fact.prompts[0], "answer3 answer2", rule="activation").answered
+    assert said.is_top
+    assert edit.settings["prompts"] == 2 * len(fact.prompts)
+
+
+def test_answers_and_sets_go_with_the_facts(model: na.Model) -> None:
+    facts = planted_facts()
+    with pytest.raises(na.EditError, match="1 new answers for 2 facts"):
+        na.exact_update(model, facts[:2], ["answer3"], keep=[])
+    with pytest.raises(na.EditError, match="1 sets of neurons for 2 facts"):
+        na.exact_update(model, facts[:2], ["answer3", "answer4"], keep=[], neurons=[planted_neurons(model.layout(), 0)])
+    with pytest.raises(na.EditError, match="none of the 1 facts and texts to keep suits"):
+        na.exact_update(model, facts[0], "answer3", keep=["[MASK]"])
+
+
+def test_the_same_edit_comes_out_to_the_bit(model: na.Model) -> None:
+    facts, found = planted_facts(), []
+    for _ in range(2):
+        edit = na.exact_update(model, facts[1], "answer3", keep=[facts[0], "word1 subject2 answer2"], sample=6)
+        found.append(bits(model))
+        edit.undo()
+    assert found[0] == found[1]
+
+
+def test_kept_rows_hold_the_change_back(model: na.Model) -> None:
+    """With a slot that two facts share, keeping the other one costs length and keeps it."""
+    facts = planted_facts()
+    with torch.no_grad():  # the neuron of fact 1 fires for fact 2 as well
+        up: Any = model.blocks[1].module.get_submodule("intermediate.dense")
+        up.weight[3, 18] = 0.6
+    again = na.load((model.module, model.tokenizer))
+    slots = value_slots(again, planted_neurons(again.layout(), 1))
+    rows = [_step(again, prompt, "answer3") for prompt in facts[1].prompts]
+    kept = [_step(again, prompt, "answer2") for prompt in facts[2].prompts]
+    free = solve(again, slots, rows, [], ExactSettings())
+    held = solve(again, slots, rows, kept, ExactSettings(weight=1000.0))
+    assert float(held.shift.norm()) > float(free.shift.norm())
+    without = solve(again, slots, rows, kept, ExactSettings(weight=0.0))
+    assert float((held.kept_log_odds - without.kept_log_odds).min()) > 0
+
+
+def _step(model: na.Model, prompt: str, answer: str) -> Step:
+    return na.attribute(model, prompt, answer, rule="activation").query.first
