@@ -23,15 +23,15 @@ from neuronatlas.models.queries import Step
 from neuronatlas.models.slot_gradients import RowSlopes, slot_slopes, slots_shifted
 from neuronatlas.models.slots import Slots
 
-__all__ = ["ExactSettings", "Solution", "solve"]
+__all__ = ["ExactSettings", "Solution", "margins", "rows_log_odds", "solve"]
 
 
 @dataclass(frozen=True)
 class ExactSettings:
     """What an exact edit aims at.
 
-    `margin`: log-odds that the new answer reaches on every prompt (2: P = 0.88). `weight`: how much a move of the kept
-    log-odds counts against the length of the change. `most_steps`: linearisations at most.
+    `margin`: log-odds that the new answer is to have on every prompt (2: P = 0.88), see `margins`. `weight`: how much a
+    move of the kept log-odds counts against the length of the change. `most_steps`: linearisations at most.
     """
 
     margin: float = 2.0
@@ -42,7 +42,7 @@ class ExactSettings:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A change of slots [slot, width], the log-odds that it leads to, and whether every prompt reaches the margin.
+    """A change of slots [slot, width], the log-odds that it leads to, and whether every prompt reaches its aim.
 
     `kept_same` is the share of the kept rows on which the model still prefers the same token; `steps` how many
     linearisations it took; `binding` how many prompts hold the change back from being smaller.
@@ -58,35 +58,50 @@ class Solution:
 
 
 ENOUGH = 0.75
-"""Share of the margin at which the conditions count as reached: linearisations come closer to it ever more slowly."""
-_RELINEARISED = 2
+"""Share of the margin at which a condition counts as reached: linearisations come closer to it ever more slowly."""
+LEAST_MARGIN = 0.5
+_RELINEARISED, _BISECTIONS, _WORTH = 2, 4, 0.95
 _SHORTENED, _LEAST_DAMPING = 5, 0.25
 
 
+def margins(now: Float[Tensor, " row"], settings: ExactSettings) -> Float[Tensor, " row"]:
+    """The log-odds that each row is to reach: `margin`, but no more than the model gives what it prefers there now.
+
+    `now` are the log-odds of what it prefers. No less than 0.5 in any case, so that the new answer does come first.
+    """
+    return now.clamp(LEAST_MARGIN, max(LEAST_MARGIN, settings.margin))
+
+
 def solve(
-    model: Model, slots: Sequence[Slots], rows: Sequence[Step], kept: Sequence[Step], settings: ExactSettings
+    model: Model,
+    slots: Sequence[Slots],
+    rows: Sequence[Step],
+    aims: Float[Tensor, " row"],
+    kept: Sequence[Step],
+    settings: ExactSettings,
 ) -> Solution:
-    """Find the smallest shift of slots with which `rows` reach the margin and `kept` ones stay; write nothing."""
+    """Find the smallest shift of slots with which `rows` reach their aims and `kept` ones stay; write nothing."""
     count, width = sum(len(group.neurons) for group in slots), slots[0].width
     shift = torch.zeros(count, width, dtype=torch.float64, device=model.device)
-    stay, binding, damping = None, 0, 0.0
+    stay, best, least, binding, damping = None, shift, torch.inf, 0, 0.0
     for step in range(settings.most_steps + 1):
         with slots_shifted(slots, shift):
             here = slot_slopes(model, slots, rows, budget=settings.budget)
-            if _reached(here.log_odds, settings) or step == settings.most_steps:
-                break
             if kept and step < _RELINEARISED:
                 stay = _stay(slot_slopes(model, slots, kept, budget=settings.budget), shift, stay)
+        problem = _Problem(model, slots, rows, aims, stay, settings)
+        if problem.reached(here.log_odds):
+            worth = problem.cost(shift) < _WORTH * least
+            best, least = (shift, problem.cost(shift)) if problem.cost(shift) < least else (best, least)
+            if not worth:
+                break
+        if step == settings.most_steps:
+            break
         try:
-            shift, binding, damping = _Problem(model, slots, rows, stay, settings).step(shift, here, damping)
+            shift, binding, damping = problem.step(shift, here, damping)
         except LeastChangeError:
             break
-    found, same = _outcome(model, slots, kept, shift, settings)
-    return Solution(shift, here.log_odds, found, same, _reached(here.log_odds, settings), step, binding)
-
-
-def _reached(log_odds: Tensor, settings: ExactSettings) -> bool:
-    return bool((log_odds >= ENOUGH * settings.margin).all())
+    return _solution(problem, best if least < torch.inf else shift, kept, step, binding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,36 +123,64 @@ def _stay(found: RowSlopes, shift: Tensor, before: _Stay | None) -> _Stay:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What is minimised: the shift's length and the kept log-odds' moves, while the rows reach the margin."""
+    """What is minimised: the shift's length and the kept log-odds' moves, while the rows reach their aims."""
 
     model: Model
     slots: Sequence[Slots]
     rows: Sequence[Step]
+    aims: Float[Tensor, " row"]
     stay: _Stay | None
     settings: ExactSettings
+
+    def reached(self, log_odds: Tensor) -> bool:
+        return bool((log_odds >= ENOUGH * self.aims).all())
+
+    def log_odds(self, shift: Tensor) -> Float[Tensor, " row"]:
+        """Of the rows' tokens, as the model gives them with the shift."""
+        with slots_shifted(self.slots, shift):
+            return rows_log_odds(self.model, self.rows, self.settings.budget)
+
+    def cost(self, shift: Tensor) -> float:
+        """What is minimised."""
+        total = 0.5 * shift.pow(2).sum()
+        if self.stay is not None:
+            moves = _times(self.stay.slopes, shift.flatten()) + self.stay.off
+            total = total + 0.5 * self.settings.weight * moves.pow(2).mean()
+        return float(total)
+
+    def _penalised(self, shift: Tensor, log_odds: Tensor, penalty: float) -> float:
+        return self.cost(shift) + penalty * float((self.aims - log_odds).clamp(min=0).sum())
 
     def step(self, shift: Tensor, here: RowSlopes, damping: float) -> tuple[Tensor, int, float]:
         """The next shift, how many conditions bind there, and the damping to go on with.
 
         Levenberg's: where the model does not follow its linearisation so far, so that what is minimised with a penalty
-        for what the conditions lack does not fall, the step is made shorter by a cost on its length.
+        for what the conditions lack does not fall, the step is made shorter by a cost on its length. Where it leads
+        beyond what is needed, it is cut back to where the conditions are just reached.
         """
         for _ in range(_SHORTENED):
             aim, multipliers = self._linearised(shift, here, damping)
-            penalty = 2 * float(multipliers.max())
-            with slots_shifted(self.slots, aim):
-                odds = rows_log_odds(self.model, self.rows, self.settings.budget)
+            penalty, odds = 2 * float(multipliers.max()), self.log_odds(aim)
             if self._penalised(aim, odds, penalty) < self._penalised(shift, here.log_odds, penalty):
                 damping = damping / 4 if damping > _LEAST_DAMPING else 0.0
                 break
             damping = max(_LEAST_DAMPING, 4 * damping)
+        if self.reached(odds) and not self.reached(here.log_odds):
+            aim = self._cut_back(shift, aim)
         return aim, int((multipliers > 0).sum()), damping
+
+    def _cut_back(self, short: Tensor, beyond: Tensor) -> Tensor:
+        """The point between two at which the conditions are just reached, by bisection."""
+        for _ in range(_BISECTIONS):
+            middle = (short + beyond) / 2
+            short, beyond = (short, middle) if self.reached(self.log_odds(middle)) else (middle, beyond)
+        return beyond
 
     def _linearised(self, shift: Tensor, here: RowSlopes, damping: float) -> tuple[Tensor, Float[np.ndarray, " row"]]:
         """The smallest shift that obeys the linearisation at the current one, and the conditions' multipliers."""
         # With d |x - s|^2 / 2 added, x = c + z, where c = s d / (1 + d) and z solves the same problem about c.
         centre = shift * (damping / (1 + damping))
-        wanted = self.settings.margin - here.log_odds + _times(here.slopes, (shift - centre).flatten())
+        wanted = self.aims - here.log_odds + _times(here.slopes, (shift - centre).flatten())
         rows, off = here.slopes, wanted.new_zeros(0)
         if self.stay is not None:
             rows = torch.cat([here.slopes, self.stay.slopes])
@@ -146,14 +189,6 @@ class _Problem:
         change = smallest_change(gram_matrix(rows), wanted.cpu().numpy(), off.cpu().numpy(), weight)
         combination = torch.as_tensor(np.concatenate([change.of_conditions, change.of_kept]), device=shift.device)
         return centre + _times(rows.T, combination).reshape(shift.shape), change.multipliers * (1 + damping)
-
-    def _penalised(self, shift: Tensor, log_odds: Tensor, penalty: float) -> float:
-        """What is minimised, plus `penalty` times what the conditions lack."""
-        total = 0.5 * shift.pow(2).sum() + penalty * (self.settings.margin - log_odds).clamp(min=0).sum()
-        if self.stay is not None:
-            moves = _times(self.stay.slopes, shift.flatten()) + self.stay.off
-            total = total + 0.5 * self.settings.weight * moves.pow(2).mean()
-        return float(total)
 
 
 def _times(rows: Tensor, vector: Tensor) -> Tensor:
@@ -168,14 +203,13 @@ def rows_log_odds(model: Model, rows: Sequence[Step], budget: int = BUDGET) -> F
     return found
 
 
-def _outcome(
-    model: Model, slots: Sequence[Slots], kept: Sequence[Step], shift: Tensor, settings: ExactSettings
-) -> tuple[Tensor, float]:
-    """Log-odds of the kept rows' tokens after the shift, and on what share of the rows they are still preferred."""
+def _solution(problem: _Problem, shift: Tensor, kept: Sequence[Step], step: int, binding: int) -> Solution:
     odds, same = torch.zeros(len(kept), dtype=torch.float64), 0
-    with slots_shifted(slots, shift):
-        for batch, logits in all_logits(model, kept, settings.budget):
+    with slots_shifted(problem.slots, shift):
+        for batch, logits in all_logits(problem.model, kept, problem.settings.budget):
             tokens = torch.tensor([kept[index].answer_id for index in batch], device=logits.device)
             odds[batch] = log_odds_of(logits, tokens.tolist()).double().cpu()
             same += int((logits.argmax(1) == tokens).sum())
-    return odds, same / len(kept) if kept else 1.0
+    found = problem.log_odds(shift)
+    share = same / len(kept) if kept else 1.0
+    return Solution(shift, found, odds, share, problem.reached(found), step, binding)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.editing import about_fact, answer_queries, fact_with_answer
 from neuronatlas.knowledge.edits import Edit, EditError, apply_edit, require_known
-from neuronatlas.knowledge.exact import ExactSettings, Solution, solve
+from neuronatlas.knowledge.exact import ExactSettings, Solution, margins, solve
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.knowledge.keeping import kept_rows
+from neuronatlas.knowledge.keeping import kept_rows, preferred_log_odds
 from neuronatlas.knowledge.locating import locate
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
@@ -59,9 +60,10 @@ def exact_update(
 ) -> Edit:
     """Change one fact's answer, or many facts' at once, by the smallest change of value slots that does it.
 
-    Smallest in the least-squares sense: every prompt gives the new answer a log-odds of `settings.margin` at least, and
-    on `sample` prompts of `keep` (facts and plain texts that are to stay as they are) the log-odds of what the model
-    prefers move as little as they can. Only value slots of the facts' `neurons` change, by default those that `locate`
+    Smallest in the least-squares sense: every prompt gives the new answer log-odds of `settings.margin` (no more than
+    what the model prefers there has now), and on `sample` prompts of `keep`, facts and plain texts that are to stay as
+    they are, the log-odds of what the model prefers move as little as they can; half of the sample is of the facts'
+    relations where there are enough. Only value slots of the facts' `neurons` change, by default those that `locate`
     finds. Where these do not suffice, because a prompt cannot be reached or less than `kept_share` of the sample keeps
     its preferred token, each fact's set grows to double by attribution, up to `most_neurons` a fact; the set that comes
     out best then stands. Each token of an answer of several is asked for, given those before it. The edit's settings
@@ -84,8 +86,10 @@ def exact_update(
     if not many or len(many) != len(answers):
         raise EditError(f"{len(answers)} new answers for {len(many)} facts: one a fact expected, and a fact or more")
     rows = [row for fact, answer in zip(many, answers, strict=True) for row in _rows(model, fact, answer)]
-    kept = kept_rows(model, keep, sample=sample, seed=seed, barred=rows, budget=chosen.budget)
+    near = {fact.relation for fact in many}
+    kept = kept_rows(model, keep, sample=sample, seed=seed, barred=rows, nearest=near, budget=chosen.budget)
     sets = _sets(model, many, neurons)
+    aims = margins(preferred_log_odds(model, rows, budget=chosen.budget), chosen)
     attempts, scores = list[_Attempt](), None
     with tqdm(desc="exact edit", unit=" sets", disable=not progress) as bar:
         while not attempts or not attempts[-1].suffices(kept_share):
@@ -95,14 +99,14 @@ def exact_update(
                 if grown == sets:
                     break
                 sets = grown
-            attempts.append(_attempt(model, sets, rows, kept, chosen))
+            attempts.append(_attempt(model, sets, rows, aims, kept, chosen))
             bar.update()
     best = max(attempts, key=lambda attempt: attempt.order)
     if not best.solution.reached:
-        lowest = float(best.solution.log_odds.min())
+        lacking = float((aims - best.solution.log_odds).max())
         raise EditError(
-            f"{len(best.neurons)} neurons do not suffice for {_about(many, answers)}: a prompt's log-odds reach "
-            f"{lowest:.2f} of {chosen.margin}; allow more neurons, or a smaller margin"
+            f"{len(best.neurons)} neurons do not suffice for {_about(many, answers)}: the log-odds of a prompt "
+            f"stay {lacking:.2f} below what is asked for; allow more neurons, or a smaller margin"
         )
     return _applied(model, many, answers, best, attempts, rows, kept, chosen, seed)
 
@@ -190,8 +194,13 @@ def _grown(members: NeuronSet, scores: NeuronScores, most: int) -> NeuronSet:
 
 
 def _attempt(
-    model: Model, sets: Sequence[NeuronSet], rows: Sequence[Step], kept: Sequence[Step], settings: ExactSettings
+    model: Model,
+    sets: Sequence[NeuronSet],
+    rows: Sequence[Step],
+    aims: Tensor,
+    kept: Sequence[Step],
+    settings: ExactSettings,
 ) -> _Attempt:
     whole = NeuronSet.of(sets[0].layout, (neuron for members in sets for neuron in members))
     slots = value_slots(model, whole)
-    return _Attempt(slots, whole, solve(model, slots, rows, kept, settings))
+    return _Attempt(slots, whole, solve(model, slots, rows, aims, kept, settings))

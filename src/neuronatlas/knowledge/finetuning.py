@@ -75,7 +75,7 @@ def fine_tune(
                 odds = log_odds_of(step_logits(model, given), [step.answer_id for step in given])
                 loss = -torch.nn.functional.logsigmoid(odds).sum() / len(steps)
             gradient += torch.autograd.grad(loss, [shift])[0]
-            lowest = min(lowest, float(odds.min()))
+            lowest = min(lowest, float(odds.detach().min()))
         if lowest >= chosen.margin:
             break
         shift.grad = gradient

@@ -122,7 +122,7 @@ def judge_erasure(
     Columns as for `judge_edits`, a case being a fact. Errors: EditError when no prompt suits the model.
     """
     rng = np.random.default_rng(seed)
-    asked = []
+    asked = list[Asked]()
     for group, facts in (("same relation", relation), ("other relations", others)):
         for index in sorted(rng.permutation(len(facts))[:sample].tolist()):
             fact = facts[index]

@@ -122,7 +122,10 @@ def _behind_beginnings(model: Model, fact: Fact, texts: Sequence[str], settings:
     beginnings = [""]
     for text in texts[: settings.prefixes]:
         ids = model.tokenizer(text, add_special_tokens=False).input_ids[: settings.prefix_tokens]
-        beginnings.append(str(model.tokenizer.decode(ids)).strip() + ". ")
+        beginning = str(model.tokenizer.decode(ids)).strip()
+        # One that names the subject would be taken for the place where it is edited.
+        if beginning and str(fact.subject).lower() not in beginning.lower():
+            beginnings.append(f"{beginning}. ")
     steps = []
     for prompt in fact.prompts:
         left, right = split_prompt(prompt, place_tokens(model))
