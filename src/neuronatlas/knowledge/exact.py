@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neuronatlas.knowledge.least_change import LeastChangeError, gram_matrix, smallest_change
+from neuronatlas.knowledge.least_change import Change, Gram, LeastChangeError, gram_matrix, smallest_change
 from neuronatlas.models.asking import BUDGET, all_logits, log_odds_of
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
@@ -36,7 +36,7 @@ class ExactSettings:
 
     margin: float = 2.0
     weight: float = 100.0
-    most_steps: int = 10
+    most_steps: int = 15
     budget: int = BUDGET
 
 
@@ -61,7 +61,7 @@ ENOUGH = 0.75
 """Share of the margin at which a condition counts as reached: linearisations come closer to it ever more slowly."""
 LEAST_MARGIN = 0.5
 _RELINEARISED, _BISECTIONS, _WORTH = 2, 4, 0.95
-_SHORTENED, _LEAST_DAMPING = 5, 0.25
+_SHORTENED = 6
 
 
 def margins(now: Float[Tensor, " row"], settings: ExactSettings) -> Float[Tensor, " row"]:
@@ -83,7 +83,7 @@ def solve(
     """Find the smallest shift of slots with which `rows` reach their aims and `kept` ones stay; write nothing."""
     count, width = sum(len(group.neurons) for group in slots), slots[0].width
     shift = torch.zeros(count, width, dtype=torch.float64, device=model.device)
-    stay, best, least, binding, damping = None, shift, torch.inf, 0, 0.0
+    stay, best, least, binding, part = None, shift, torch.inf, 0, 1.0
     for step in range(settings.most_steps + 1):
         with slots_shifted(slots, shift):
             here = slot_slopes(model, slots, rows, budget=settings.budget)
@@ -98,9 +98,12 @@ def solve(
         if step == settings.most_steps:
             break
         try:
-            shift, binding, damping = problem.step(shift, here, damping)
+            found = problem.step(shift, here, part)
         except LeastChangeError:
             break
+        if found is None:
+            break
+        shift, binding, part = found
     return _solution(problem, best if least < torch.inf else shift, kept, step, binding)
 
 
@@ -148,26 +151,34 @@ class _Problem:
             total = total + 0.5 * self.settings.weight * moves.pow(2).mean()
         return float(total)
 
-    def _penalised(self, shift: Tensor, log_odds: Tensor, penalty: float) -> float:
-        return self.cost(shift) + penalty * float((self.aims - log_odds).clamp(min=0).sum())
+    def step(self, shift: Tensor, here: RowSlopes, part: float) -> tuple[Tensor, int, float] | None:
+        """The next shift, how many conditions bind there, and the part to begin with then; None where none is better.
 
-    def step(self, shift: Tensor, here: RowSlopes, damping: float) -> tuple[Tensor, int, float]:
-        """The next shift, how many conditions bind there, and the damping to go on with.
-
-        Levenberg's: where the model does not follow its linearisation so far, so that what is minimised with a penalty
-        for what the conditions lack does not fall, the step is made shorter by a cost on its length. Where it leads
-        beyond what is needed, it is cut back to where the conditions are just reached.
+        Before the aims are reached: the smallest change of the present shift that goes towards them, and a step is
+        better that comes closer; one that leads beyond is cut back to where they are just reached. From then on: the
+        smallest shift altogether, and a step is better that costs less and still reaches them. Where the model does not
+        follow its linearisation that far, less of the way is gone.
         """
+        rows = here.slopes if self.stay is None else torch.cat([here.slopes, self.stay.slopes])
+        gram, done, lacking = gram_matrix(rows), self.reached(here.log_odds), self._lacking(here.log_odds)
         for _ in range(_SHORTENED):
-            aim, multipliers = self._linearised(shift, here, damping)
-            penalty, odds = 2 * float(multipliers.max()), self.log_odds(aim)
-            if self._penalised(aim, odds, penalty) < self._penalised(shift, here.log_odds, penalty):
-                damping = damping / 4 if damping > _LEAST_DAMPING else 0.0
-                break
-            damping = max(_LEAST_DAMPING, 4 * damping)
-        if self.reached(odds) and not self.reached(here.log_odds):
-            aim = self._cut_back(shift, aim)
-        return aim, int((multipliers > 0).sum()), damping
+            change, centre = self._linearised(shift, here, gram, part, done)
+            combination = torch.as_tensor(np.concatenate([change.of_conditions, change.of_kept]), device=shift.device)
+            aim = centre + _times(rows.T, combination).reshape(shift.shape)
+            odds = self.log_odds(aim)
+            if not done:
+                better = self._lacking(odds) < (1 - part / 4) * lacking
+                aim = self._cut_back(torch.zeros_like(shift), self._cut_back(shift, aim)) if self.reached(odds) else aim
+            else:
+                aim = self._cut_back(torch.zeros_like(shift), aim) if self.reached(odds) else aim
+                better = self.reached(odds) and self.cost(aim) < self.cost(shift)
+            if better:
+                return aim, int((change.multipliers > 0).sum()), min(1.0, 2 * part)
+            part = part / 3
+        return None
+
+    def _lacking(self, log_odds: Tensor) -> float:
+        return float((self.aims - log_odds).clamp(min=0).sum())
 
     def _cut_back(self, short: Tensor, beyond: Tensor) -> Tensor:
         """The point between two at which the conditions are just reached, by bisection."""
@@ -176,19 +187,20 @@ class _Problem:
             short, beyond = (short, middle) if self.reached(self.log_odds(middle)) else (middle, beyond)
         return beyond
 
-    def _linearised(self, shift: Tensor, here: RowSlopes, damping: float) -> tuple[Tensor, Float[np.ndarray, " row"]]:
-        """The smallest shift that obeys the linearisation at the current one, and the conditions' multipliers."""
-        # With d |x - s|^2 / 2 added, x = c + z, where c = s d / (1 + d) and z solves the same problem about c.
-        centre = shift * (damping / (1 + damping))
-        wanted = self.aims - here.log_odds + _times(here.slopes, (shift - centre).flatten())
-        rows, off = here.slopes, wanted.new_zeros(0)
-        if self.stay is not None:
-            rows = torch.cat([here.slopes, self.stay.slopes])
-            off = self.stay.off + _times(self.stay.slopes, centre.flatten())
-        weight = self.settings.weight / (1 + damping)
-        change = smallest_change(gram_matrix(rows), wanted.cpu().numpy(), off.cpu().numpy(), weight)
-        combination = torch.as_tensor(np.concatenate([change.of_conditions, change.of_kept]), device=shift.device)
-        return centre + _times(rows.T, combination).reshape(shift.shape), change.multipliers * (1 + damping)
+    def _linearised(self, shift: Tensor, here: RowSlopes, gram: Gram, part: float, done: bool) -> tuple[Change, Tensor]:
+        """Solve the problem linearised at a shift: the change, about the centre that is returned with it."""
+        moved = torch.zeros(0) if self.stay is None else _times(self.stay.slopes, shift.flatten())
+        if not done:
+            off = 0 * moved
+            wanted, centre, weight = part * (self.aims - here.log_odds), shift, self.settings.weight
+        else:
+            # With d |x - s|^2 / 2 added, x = c + z, where c = s d / (1 + d) and z solves the same problem about c.
+            centre = shift * (1 - part)
+            off = moved * (1 - part) + (moved if self.stay is None else self.stay.off)
+            wanted = torch.minimum(self.aims, here.log_odds) - here.log_odds
+            wanted = wanted + _times(here.slopes, (shift - centre).flatten())
+            weight = self.settings.weight * part
+        return smallest_change(gram, wanted.cpu().numpy(), off.cpu().numpy(), weight), centre
 
 
 def _times(rows: Tensor, vector: Tensor) -> Tensor:

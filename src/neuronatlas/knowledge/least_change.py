@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy.optimize import nnls
 from torch import Tensor
 
-__all__ = ["Change", "LeastChangeError", "gram_matrix", "smallest_change"]
+__all__ = ["Change", "Gram", "LeastChangeError", "gram_matrix", "smallest_change"]
 
 _CHUNK = 1 << 16
 RIDGE = 1e-9
