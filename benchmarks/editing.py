@@ -4,7 +4,7 @@ python benchmarks/editing.py --edits 100 --markdown editing.md     # on the spec
 python benchmarks/editing.py --model DIR --facts FILE --relations P19,P30 --edits 40
 
 Every edit is made by itself, judged and undone. The facts that are to stay are divided in two by chance: the exact edit
-draws its sample from one half, and all ways are judged by the other. Paraphrases are prompts that no edit was made with.
+draws its sample from one half, and all ways are judged by the other. Paraphrases are prompts unseen by all.
 """
 
 from __future__ import annotations
@@ -114,6 +114,23 @@ def ways(task: Task, neurons: dict[str, na.NeuronSet], seed: int) -> dict[str, W
     }
 
 
+class _Clock:
+    """A way that notes how long each of its edits took, how large it came out, and how many neurons it changed."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.seconds, self.sizes, self.neurons = list[float](), list[float](), list[float]()
+
+    def __call__(self, model: na.Model, case: na.EditCase) -> na.Edit:
+        """Make the edit."""
+        start = time.perf_counter()
+        edit = self.way(model, case)
+        self.seconds.append(time.perf_counter() - start)
+        self.sizes.append(edit.size)
+        self.neurons.append(float(len(edit.neurons)))
+        return edit
+
+
 def compared(model: na.Model, task: Task, *, seed: int, only: Sequence[str] | None = None) -> pl.DataFrame:
     """Every way on every case: the measures, the seconds an edit takes, and how large it and its set are."""
     facts = [case.fact for case in task.cases]
@@ -125,20 +142,12 @@ def compared(model: na.Model, task: Task, *, seed: int, only: Sequence[str] | No
     for name, way in ways(task, neurons, seed).items():
         if only is not None and name not in only:
             continue
-        spent, sizes = list[float](), list[tuple[float, int]]()
-
-        def timed(edited: na.Model, case: na.EditCase, way: Way = way) -> na.Edit:
-            start = time.perf_counter()
-            edit = way(edited, case)
-            spent.append(time.perf_counter() - start)
-            sizes.append((edit.size, len(edit.neurons)))
-            return edit
-
-        judged = na.judge_edits(model, task.cases, timed, others=task.unseen, sample=100, seed=seed)
+        clock = _Clock(way)
+        judged = na.judge_edits(model, task.cases, clock, others=task.unseen, sample=100, seed=seed)
         measures = na.edit_measures(judged, seed=seed)
-        told = {"seconds": spent, "size": [s for s, _ in sizes], "neurons": [float(n) for _, n in sizes]}
-        rows = [
-            {"measure": key, "after": float(np.median(values)), "cases": len(values)} for key, values in told.items()
+        rows: list[dict[str, object]] = [
+            {"measure": f"{key}, median", "after": float(np.median(values)), "cases": len(values)}
+            for key, values in (("seconds", clock.seconds), ("size", clock.sizes), ("neurons", clock.neurons))
         ]
         refused = judged.filter(pl.col("refused") != "")["case"].n_unique()
         rows.append({"measure": "refused", "after": float(refused), "cases": len(task.cases)})
@@ -177,7 +186,7 @@ def batches(model: na.Model, task: Task, sizes: Sequence[int], seed: int) -> lis
             sample=20,
             seed=seed,
         )
-        row = {m: after for m, after in na.edit_measures(judged, seed=seed).select("measure", "after").iter_rows()}
+        row = dict(na.edit_measures(judged, seed=seed).select("measure", "after").iter_rows())
         keep = ("success rate", "generalisation", "accuracy, same relation", "accuracy, other relations")
         told = {"edits": size, "seconds": time.perf_counter() - start, **{key: row[key] for key in keep}}
         told["refused"] = float(bool(judged["refused"][0]))

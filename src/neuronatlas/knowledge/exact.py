@@ -2,8 +2,9 @@
 
 Dai et al. (2022) leave it to future work. With the slots' change as the unknown x, each prompt of the fact asks that
 the log-odds of its new answer reach a margin, and each of a sample of other prompts that the log-odds of what the model
-answers there stay. Linearised at the current change this is least squares under inequalities, whose solution is closed
-(`least_change`); it is solved again at the new change until the model itself, not its linearisation, obeys.
+answers there, against the new answers, stay (against all tokens they would hardly show a new answer on the rise).
+Linearised at the current change this is least squares under inequalities, whose solution is closed (`least_change`); it
+is solved again at the new change until the model itself, not its linearisation, obeys.
 """
 
 from __future__ import annotations
@@ -83,12 +84,14 @@ def solve(
     """Find the smallest shift of slots with which `rows` reach their aims and `kept` ones stay; write nothing."""
     count, width = sum(len(group.neurons) for group in slots), slots[0].width
     shift = torch.zeros(count, width, dtype=torch.float64, device=model.device)
+    rivals = sorted({row.answer_id for row in rows})
     stay, best, least, binding, part = None, shift, torch.inf, 0, 1.0
     for step in range(settings.most_steps + 1):
         with slots_shifted(slots, shift):
             here = slot_slopes(model, slots, rows, budget=settings.budget)
             if kept and step < _RELINEARISED:
-                stay = _stay(slot_slopes(model, slots, kept, budget=settings.budget), shift, stay)
+                near = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
+                stay = _stay(near, shift, stay)
         problem = _Problem(model, slots, rows, aims, stay, settings)
         if problem.reached(here.log_odds):
             worth = problem.cost(shift) < _WORTH * least

@@ -13,7 +13,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step, by_shape
 from neuronatlas.models.ways import Prompts
 
-__all__ = ["BUDGET", "all_logits", "log_odds_of", "step_logits"]
+__all__ = ["BUDGET", "all_logits", "lead_of", "log_odds_of", "step_logits"]
 
 BUDGET = 8192
 """Token positions computed at once."""
@@ -32,6 +32,23 @@ def all_logits(
     for batch in by_shape([step.shape for step in steps], budget):
         with torch.no_grad():
             yield batch, step_logits(model, [steps[index] for index in batch])
+
+
+def lead_of(
+    logits: Float[Tensor, "step token"], tokens: Sequence[int], rivals: Sequence[int]
+) -> Float[Tensor, " step"]:
+    """Log-odds of one token a row against some rivals alone, differentiable; against all where it is the only rival.
+
+    The log-odds against all others hardly move with a rival that is unlikely as yet; these do.
+    """
+    wanted = torch.as_tensor(tokens, device=logits.device)[:, None]
+    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    given = torch.as_tensor(sorted(set(rivals)), device=logits.device)
+    others = wide[:, given].masked_fill(wanted == given, -torch.inf)
+    alone = torch.isinf(others).all(1)
+    against = torch.where(alone, wide.scatter(1, wanted, -torch.inf).logsumexp(1), others.logsumexp(1))
+    found: Tensor = wide.gather(1, wanted)[:, 0] - against
+    return found
 
 
 def log_odds_of(logits: Float[Tensor, "step token"], tokens: Sequence[int]) -> Float[Tensor, " step"]:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuronatlas.models.asking import BUDGET, log_odds_of, step_logits
+from neuronatlas.models.asking import BUDGET, lead_of, log_odds_of, step_logits
 from neuronatlas.models.calls import Call, first_tensor, with_first_tensor
 from neuronatlas.models.experts import edited, expert_width, route_of
 from neuronatlas.models.model import Model
@@ -38,8 +38,13 @@ class RowSlopes:
     slopes: Float[Tensor, "row number"]
 
 
-def slot_slopes(model: Model, slots: Sequence[Slots], rows: Sequence[Step], *, budget: int = BUDGET) -> RowSlopes:
-    """Gradients of each row's log-odds log(P / (1 - P)) with respect to value slots, the model being as it runs now."""
+def slot_slopes(
+    model: Model, slots: Sequence[Slots], rows: Sequence[Step], *, rivals: Sequence[int] = (), budget: int = BUDGET
+) -> RowSlopes:
+    """Gradients of each row's log-odds log(P / (1 - P)) with respect to value slots, the model being as it runs now.
+
+    With `rivals` the log-odds are those against these tokens alone (`lead_of`).
+    """
     dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
     count = sum(len(group.neurons) for group in slots)
     odds = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
@@ -48,7 +53,8 @@ def slot_slopes(model: Model, slots: Sequence[Slots], rows: Sequence[Step], *, b
     for batch in by_shape([row.shape for row in rows], budget):
         chosen, notes = [rows[index] for index in batch], list[tuple[Slots, Tensor, Tensor]]()
         with torch.enable_grad(), _acting(slots, _leaving(notes)):
-            found = log_odds_of(step_logits(model, chosen), [row.answer_id for row in chosen])
+            logits, tokens = step_logits(model, chosen), [row.answer_id for row in chosen]
+            found = lead_of(logits, tokens, rivals) if rivals else log_odds_of(logits, tokens)
             given = torch.autograd.grad(found.sum(), [leaf for _, _, leaf in notes])
         odds[batch] = found.detach().double()
         for (group, written, _), slope in zip(notes, given, strict=True):
