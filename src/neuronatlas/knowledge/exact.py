@@ -10,7 +10,7 @@ is solved again at the new change until the model itself, not its linearisation,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from neuronatlas.models.queries import Step
 from neuronatlas.models.slot_gradients import RowSlopes, slot_slopes, slots_shifted
 from neuronatlas.models.slots import Slots
 
-__all__ = ["ExactSettings", "Solution", "margins", "rows_log_odds", "solve"]
+__all__ = ["ExactSettings", "Solution", "margins", "solve"]
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,17 @@ class Solution:
     binding: int
 
 
-ENOUGH = 0.75
-"""Share of the margin at which a condition counts as reached: linearisations come closer to it ever more slowly."""
-LEAST_MARGIN = 0.5
+SLACK = 0.25
+"""Share of the margin that may lack of an aim: linearisations come closer to it ever more slowly."""
+LEAD = 0.1
+"""By how much the logit of a new answer must be above every other, in any case."""
 _RELINEARISED, _BISECTIONS, _WORTH = 2, 4, 0.95
-_SHORTENED = 6
+_SHORTENED, _RAISE = 6, 0.5
 
 
 def margins(now: Float[Tensor, " row"], settings: ExactSettings) -> Float[Tensor, " row"]:
-    """The log-odds that each row is to reach: `margin`, but no more than the model gives what it prefers there now.
-
-    `now` are the log-odds of what it prefers. No less than 0.5 in any case, so that the new answer does come first.
-    """
-    return now.clamp(LEAST_MARGIN, max(LEAST_MARGIN, settings.margin))
+    """The log-odds that each row is to reach: `margin`, but no more than what the model prefers there has `now`."""
+    return now.clamp(max=settings.margin)
 
 
 def solve(
@@ -93,7 +91,12 @@ def solve(
                 near = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
                 stay = _stay(near, shift, stay)
         problem = _Problem(model, slots, rows, aims, stay, settings)
-        if problem.reached(here.log_odds):
+        standing = problem.standing(shift)
+        # Another token may be ahead of the new answer though that is as likely as what was preferred: ask for more.
+        behind = (standing.leads < LEAD) & (standing.log_odds > aims - _RAISE / 2)
+        aims = torch.where(behind, standing.log_odds + _RAISE, aims)
+        problem = replace(problem, aims=aims)
+        if problem.reached(standing):
             worth = problem.cost(shift) < _WORTH * least
             best, least = (shift, problem.cost(shift)) if problem.cost(shift) < least else (best, least)
             if not worth:
@@ -101,7 +104,7 @@ def solve(
         if step == settings.most_steps:
             break
         try:
-            found = problem.step(shift, here, part)
+            found = problem.step(shift, here, standing, part)
         except LeastChangeError:
             break
         if found is None:
@@ -128,6 +131,14 @@ def _stay(found: RowSlopes, shift: Tensor, before: _Stay | None) -> _Stay:
 
 
 @dataclass(frozen=True, eq=False)
+class _Standing:
+    """How the rows' tokens stand: their log-odds, and by how much their logits lead all others."""
+
+    log_odds: Float[Tensor, " row"]
+    leads: Float[Tensor, " row"]
+
+
+@dataclass(frozen=True, eq=False)
 class _Problem:
     """What is minimised: the shift's length and the kept log-odds' moves, while the rows reach their aims."""
 
@@ -138,13 +149,21 @@ class _Problem:
     stay: _Stay | None
     settings: ExactSettings
 
-    def reached(self, log_odds: Tensor) -> bool:
-        return bool((log_odds >= ENOUGH * self.aims).all())
+    def reached(self, standing: _Standing) -> bool:
+        enough = standing.log_odds >= self.aims - SLACK * self.settings.margin
+        return bool((enough & (standing.leads >= LEAD)).all())
 
-    def log_odds(self, shift: Tensor) -> Float[Tensor, " row"]:
+    def standing(self, shift: Tensor) -> _Standing:
         """Of the rows' tokens, as the model gives them with the shift."""
+        odds = torch.zeros(len(self.rows), dtype=torch.float64, device=shift.device)
+        leads = torch.zeros_like(odds)
         with slots_shifted(self.slots, shift):
-            return rows_log_odds(self.model, self.rows, self.settings.budget)
+            for batch, logits in all_logits(self.model, self.rows, self.settings.budget):
+                tokens = torch.tensor([self.rows[index].answer_id for index in batch], device=logits.device)[:, None]
+                others = logits.scatter(1, tokens, -torch.inf).amax(1)
+                odds[batch] = log_odds_of(logits, tokens[:, 0].tolist()).double()
+                leads[batch] = (logits.gather(1, tokens)[:, 0] - others).double()
+        return _Standing(odds, leads)
 
     def cost(self, shift: Tensor) -> float:
         """What is minimised."""
@@ -154,7 +173,9 @@ class _Problem:
             total = total + 0.5 * self.settings.weight * moves.pow(2).mean()
         return float(total)
 
-    def step(self, shift: Tensor, here: RowSlopes, part: float) -> tuple[Tensor, int, float] | None:
+    def step(
+        self, shift: Tensor, here: RowSlopes, standing: _Standing, part: float
+    ) -> tuple[Tensor, int, float] | None:
         """The next shift, how many conditions bind there, and the part to begin with then; None where none is better.
 
         Before the aims are reached: the smallest change of the present shift that goes towards them, and a step is
@@ -163,31 +184,34 @@ class _Problem:
         follow its linearisation that far, less of the way is gone.
         """
         rows = here.slopes if self.stay is None else torch.cat([here.slopes, self.stay.slopes])
-        gram, done, lacking = gram_matrix(rows), self.reached(here.log_odds), self._lacking(here.log_odds)
+        gram, done, lacking = gram_matrix(rows), self.reached(standing), self._lacking(standing)
         for _ in range(_SHORTENED):
             change, centre = self._linearised(shift, here, gram, part, done)
             combination = torch.as_tensor(np.concatenate([change.of_conditions, change.of_kept]), device=shift.device)
             aim = centre + _times(rows.T, combination).reshape(shift.shape)
-            odds = self.log_odds(aim)
-            if not done:
-                better = self._lacking(odds) < (1 - part / 4) * lacking
-                aim = self._cut_back(torch.zeros_like(shift), self._cut_back(shift, aim)) if self.reached(odds) else aim
-            else:
-                aim = self._cut_back(torch.zeros_like(shift), aim) if self.reached(odds) else aim
-                better = self.reached(odds) and self.cost(aim) < self.cost(shift)
+            there = self.standing(aim)
+            better = self._lacking(there) < (1 - part / 4) * lacking
+            if self.reached(there):
+                aim = aim if done else self._cut_back(shift, aim)
+                aim = self._cut_back(torch.zeros_like(shift), aim)
+                better = not done or self.cost(aim) < self.cost(shift)
+            elif done:
+                better = False
             if better:
                 return aim, int((change.multipliers > 0).sum()), min(1.0, 2 * part)
             part = part / 3
         return None
 
-    def _lacking(self, log_odds: Tensor) -> float:
-        return float((self.aims - log_odds).clamp(min=0).sum())
+    def _lacking(self, standing: _Standing) -> float:
+        """What the rows lack of their aims, and of leading."""
+        aims = (self.aims - standing.log_odds).clamp(min=0).sum()
+        return float(aims + (LEAD - standing.leads).clamp(min=0).sum())
 
     def _cut_back(self, short: Tensor, beyond: Tensor) -> Tensor:
         """The point between two at which the conditions are just reached, by bisection."""
         for _ in range(_BISECTIONS):
             middle = (short + beyond) / 2
-            short, beyond = (short, middle) if self.reached(self.log_odds(middle)) else (middle, beyond)
+            short, beyond = (short, middle) if self.reached(self.standing(middle)) else (middle, beyond)
         return beyond
 
     def _linearised(self, shift: Tensor, here: RowSlopes, gram: Gram, part: float, done: bool) -> tuple[Change, Tensor]:
@@ -210,14 +234,6 @@ def _times(rows: Tensor, vector: Tensor) -> Tensor:
     return (rows @ vector.to(rows)).double()
 
 
-def rows_log_odds(model: Model, rows: Sequence[Step], budget: int = BUDGET) -> Float[Tensor, " row"]:
-    """Log-odds of each row's token."""
-    found = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
-    for batch, logits in all_logits(model, rows, budget):
-        found[batch] = log_odds_of(logits, [rows[index].answer_id for index in batch]).double()
-    return found
-
-
 def _solution(problem: _Problem, shift: Tensor, kept: Sequence[Step], step: int, binding: int) -> Solution:
     odds, same = torch.zeros(len(kept), dtype=torch.float64), 0
     with slots_shifted(problem.slots, shift):
@@ -225,6 +241,6 @@ def _solution(problem: _Problem, shift: Tensor, kept: Sequence[Step], step: int,
             tokens = torch.tensor([kept[index].answer_id for index in batch], device=logits.device)
             odds[batch] = log_odds_of(logits, tokens.tolist()).double().cpu()
             same += int((logits.argmax(1) == tokens).sum())
-    found = problem.log_odds(shift)
+    found = problem.standing(shift)
     share = same / len(kept) if kept else 1.0
-    return Solution(shift, found, odds, share, problem.reached(found), step, binding)
+    return Solution(shift, found.log_odds, odds, share, problem.reached(found), step, binding)
