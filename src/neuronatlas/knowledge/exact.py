@@ -62,7 +62,7 @@ SLACK = 0.25
 """Share of the margin that may lack of an aim: linearisations come closer to it ever more slowly."""
 LEAD = 0.1
 """By how much the logit of a new answer must be above every other, in any case."""
-_RELINEARISED, _BISECTIONS, _WORTH = 2, 4, 0.95
+_RELINEARISED, _BISECTIONS, _WORTH = 2, 3, 0.9
 _SHORTENED, _RAISE = 6, 0.5
 
 
@@ -190,13 +190,12 @@ class _Problem:
             combination = torch.as_tensor(np.concatenate([change.of_conditions, change.of_kept]), device=shift.device)
             aim = centre + _times(rows.T, combination).reshape(shift.shape)
             there = self.standing(aim)
-            better = self._lacking(there) < (1 - part / 4) * lacking
-            if self.reached(there):
-                aim = aim if done else self._cut_back(shift, aim)
-                aim = self._cut_back(torch.zeros_like(shift), aim)
-                better = not done or self.cost(aim) < self.cost(shift)
-            elif done:
-                better = False
+            if done:
+                better = self.reached(there) and self.cost(aim) < self.cost(shift)
+            else:
+                better = self._lacking(there) < (1 - part / 4) * lacking
+                if self.reached(there):
+                    aim = self._cut_back(torch.zeros_like(shift), self._cut_back(shift, aim))
             if better:
                 return aim, int((change.multipliers > 0).sum()), min(1.0, 2 * part)
             part = part / 3

@@ -25,7 +25,7 @@ __all__ = ["exact_update"]
 
 MOST_NEURONS = 256
 KEPT_SHARE = 0.99
-SAMPLE = 300
+SAMPLE = 200
 
 
 @dataclass(frozen=True, eq=False)
