@@ -94,7 +94,7 @@ def test_erase_empties_the_most_frequent_slots_of_a_relation(model: na.Model) ->
 ADDRESSES = [f"L{layer}.U{unit}" for layer in (0, 1) for unit in range(4)]
 ACTIONS = st.lists(
     st.tuples(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=3), st.integers(1, 9), st.integers(0, 5)),
-    max_size=8,
+    max_size=4,
 )
 
 

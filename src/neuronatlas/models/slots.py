@@ -117,8 +117,9 @@ def value_slots(model: Model, neurons: NeuronSet) -> tuple[Slots, ...]:
     if neurons.layout.site != SITE:
         raise SlotError(f"neurons of site {neurons.layout.site!r} have no value slots: only those of {SITE!r} do")
     grouped: dict[tuple[int, int | None], list[Neuron]] = {}
+    layout = model.layout(SITE)
     for neuron in neurons:
-        model.layout(SITE).index(neuron)
+        layout.index(neuron)
         grouped.setdefault((neuron.layer, neuron.expert), []).append(neuron)
     taken: set[tuple[int, int | None, int]] = set()
     found = []
