@@ -1,6 +1,7 @@
 """Compares ways of editing facts: the exact edit, the paper's update, constrained fine-tuning, and random neurons.
 
-python benchmarks/editing.py --edits 100 --markdown editing.md     # on the specimen
+python benchmarks/editing.py --edits 100 --markdown editing.md     # on the masked specimen
+python benchmarks/editing.py --specimen causal --edits 100
 python benchmarks/editing.py --model DIR --facts FILE --relations P19,P30 --edits 40
 
 Every edit is made by itself, judged and undone. The facts that are to stay are divided in two by chance: the exact edit
@@ -38,9 +39,9 @@ class Task:
     unseen: tuple[na.Fact, ...]
 
 
-def specimen_tasks(model: na.Model, edits: int, seed: int) -> Task:
-    """Facts of the specimen with one word for an answer, their held-out wordings being the paraphrases."""
-    records = na.specimen_facts()
+def specimen_tasks(model: na.Model, name: str, edits: int, seed: int) -> Task:
+    """Facts of a specimen with one word for an answer, their held-out wordings being the paraphrases."""
+    records = na.specimen_facts(model=name)
     facts = [na.Fact(r.relation, r.subject, r.answer, r.prompts) for r in records]
     return tasks_of(model, facts, [r.held_out_prompts for r in records], edits, seed)
 
@@ -97,6 +98,7 @@ def ways(task: Task, neurons: dict[str, na.NeuronSet], seed: int) -> dict[str, W
     def updated(rule: str, where: Callable[[na.Model, na.EditCase], na.NeuronSet]) -> Way:
         return lambda model, case: na.update(model, case.fact, case.new_answer, neurons=where(model, case), rule=rule)
 
+    texts = [fact.prompts[0].replace("[MASK]", fact.answer) for fact in task.seen[:300]]
     return {
         "exact": lambda model, case: na.exact_update(
             model, case.fact, case.new_answer, keep=task.seen, neurons=of(model, case), seed=seed
@@ -109,6 +111,9 @@ def ways(task: Task, neurons: dict[str, na.NeuronSet], seed: int) -> dict[str, W
         "update, random neurons": updated("normalised", random),
         "fine-tuning, its neurons": lambda model, case: na.fine_tune(
             model, case.fact, case.new_answer, neurons=of(model, case), settings=na.FineTuning(bound=1.0, rate=0.02)
+        ),
+        "ROME": lambda model, case: na.rome(
+            model, case.fact, case.new_answer, layer=len(model.blocks) // 2, texts=texts
         ),
         "fine-tuning, last layer": lambda model, case: na.fine_tune(model, case.fact, case.new_answer),
     }
@@ -196,8 +201,9 @@ def batches(model: na.Model, task: Task, sizes: Sequence[int], seed: int) -> lis
 
 
 def main(
-    model: Annotated[Path | None, typer.Option(help="A model's folder; the specimen without.")] = None,
-    facts: Annotated[Path | None, typer.Option(help="A file of facts for it.")] = None,
+    model: Annotated[Path | None, typer.Option(help="A model's folder; a specimen without.")] = None,
+    specimen: Annotated[str, typer.Option(help="Which specimen: masked or causal.")] = "masked",
+    facts: Annotated[Path | None, typer.Option(help="A file of facts for the model.")] = None,
     relations: Annotated[str | None, typer.Option(help="Relations of the file, with commas between.")] = None,
     held_out: Annotated[int, typer.Option(help="How many of a fact's last prompts are its paraphrases.")] = 2,
     edits: Annotated[int, typer.Option(help="How many edits.")] = 100,
@@ -208,9 +214,9 @@ def main(
 ) -> None:
     """Compare ways of editing and print the table."""
     warnings.simplefilter("ignore", PromptWarning)
-    loaded = na.load(model or na.specimen_folder())
+    loaded = na.load(model or na.specimen_folder(specimen))
     if facts is None:
-        task = specimen_tasks(loaded, edits, seed)
+        task = specimen_tasks(loaded, specimen, edits, seed)
     else:
         read = na.read_facts(facts, relations=relations.split(",") if relations else None)
         whole = [fact for fact in read if len(fact.prompts) > held_out + 1]
