@@ -74,9 +74,11 @@ def test_fine_tuning_stays_within_its_bound_and_stops_when_it_is_done() -> None:
     assert farthest == pytest.approx(0.03, abs=1e-6)
     assert edit.layers == (1,)
     edit.undo()
-    free = na.fine_tune(model, fact, "answer3", settings=na.FineTuning(bound=9.0, rate=0.1, steps=500))
-    odds = [na.attribute(model, prompt, "answer3", rule="activation").answered.log_odds for prompt in fact.prompts]
-    assert 2.0 <= min(odds) < 4.0
-    assert free.settings["trained"] == 30
+    specimen, settings = na.load(na.specimen_folder()), na.FineTuning(bound=9.0, rate=0.02, steps=200, margin=1.0)
+    capital = na.Fact("capital", "France", "Paris", ["The capital of France is [MASK]."])
+    free = na.fine_tune(specimen, capital, "Rome", settings=settings)
+    odds = na.attribute(specimen, capital.prompts[0], "Rome", rule="activation").answered.log_odds
+    assert 1.0 <= odds < 4.0  # it stopped there, and did not go on for 200 steps
+    assert free.settings["trained"] == 1024
     with pytest.raises(na.EditError, match="no layer 7"):
         na.fine_tune(model, fact, "answer3", layer=7)
