@@ -30,8 +30,8 @@ from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.models import InterventionError, ModelError, SiteError
 from neuronatlas.models.memory import MemoryLimitError
-from neuronatlas.models.quantised import GradientError
 from neuronatlas.models.output_rows import OutputRowError
+from neuronatlas.models.quantised import GradientError
 from neuronatlas.models.queries import QueryError
 from neuronatlas.models.slots import SlotError
 from neuronatlas.neurons import NeuronError

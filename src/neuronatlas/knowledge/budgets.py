@@ -40,9 +40,10 @@ def found_budget(
 ) -> int:
     """The number of token positions that a budget stands for: a power of two, found by trying the longest prompt.
 
-    From 64 it is halved until the memory that a batch takes is within the limit, or doubled while twice of it is: a batch
-    of twice the positions takes no more. A limit such as "8GB" is for everything that is on the model's device, its weights too;
-    "auto" is 80 % of what is free beside them. Where the device has no more memory than was tried, that is the end.
+    From 64 it is halved until the memory that a batch takes is within the limit, or doubled while twice of it is: a
+    batch of twice the positions takes no more. A limit such as "8GB" is for everything that is on the model's device,
+    its weights too; "auto" is 80 % of what is free beside them. Where the device has no more memory than was tried,
+    that is the end.
 
     Errors: MemoryLimitError for a budget that cannot be read, or a limit that one prompt does not fit into.
     """
