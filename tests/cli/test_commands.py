@@ -57,8 +57,8 @@ def test_attribute_prints_what_the_library_computes(folder: Path) -> None:
 
 def test_attribute_looks_where_it_is_told(folder: Path) -> None:
     named = ("--prompt", PROMPT, "--answer", "answer1", "--position", "subject", "--subject", "subject1")
-    assert document("attribute", folder, *named)["position"] == 2
-    assert document("attribute", folder, *named[:5], "-1")["position"] == 5
+    assert document("attribute", folder, *named)["positions"] == [2]
+    assert document("attribute", folder, *named[:5], "-1")["positions"] == [5]
 
 
 def test_numbers_that_are_not_finite_become_null(folder: Path) -> None:

@@ -104,9 +104,8 @@ def test_a_budget_is_no_larger_than_what_the_prompts_can_use(model: na.Model) ->
 
 def test_a_limit_below_one_prompt_is_refused_with_both_numbers(model: na.Model) -> None:
     weights = sum(p.nbytes for p in model.module.parameters())
-    with pytest.raises(
-        MemoryLimitError, match=r"8 tokens takes [\d.]+ MB beside the weights, 0.0 MB are left"
-    ) as caught:
+    said = r"8 tokens takes [\d.]+ MB beside the weights, 0.0 MB are left"
+    with pytest.raises(MemoryLimitError, match=said) as caught:
         list(attribute_queries(model, queries(model, 1), budget=f"{weights + 1000}"))
     assert "\n" not in str(caught.value)
 

@@ -41,9 +41,8 @@ def found_budget(
     """The number of token positions that a budget stands for: a power of two, found by trying the longest prompt.
 
     From 64 it is halved until the memory that a batch takes is within the limit, or doubled while twice of it is: a
-    batch of twice the positions takes no more. A limit such as "8GB" is for everything that is on the model's device,
-    its weights too; "auto" is 80 % of what is free beside them. Where the device has no more memory than was tried,
-    that is the end.
+    batch of twice the positions takes no more. A limit such as "8GB" is for everything on the model's device, its
+    weights too; "auto" is 80 % of what is free beside them. A size that the device has no memory for is not taken.
 
     Errors: MemoryLimitError for a budget that cannot be read, or a limit that one prompt does not fit into.
     """
@@ -73,11 +72,13 @@ def found_budget(
     enough = work.positions * sum(len(asked.steps) for asked in queries)
     while 2 * taken <= limit and 2 * size <= most and size < enough:
         try:
-            taken = work.memory(2 * size)
+            more = work.memory(2 * size)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
-        size *= 2
+        if more > limit:
+            break
+        size, taken = 2 * size, more
     return size
 
 
