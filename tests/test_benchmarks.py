@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
 from neuronatlas.knowledge.attribution import attribute_queries
+from tests.experts import FACTS, knowing
 
 # The scripts find each other in their own folder, as they do when they are run.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -24,6 +25,7 @@ import accelerator
 import arithmetic
 import attribution
 import baseline
+import experts
 import extraction
 import measure
 import memory
@@ -192,3 +194,18 @@ def test_the_quick_benchmark_of_probing_times_rows_that_equal_those_of_single_se
     assert "| tiny BERT" in text
     assert "extraction, of the throughput of bare passes" in text
     assert extraction.time_extraction(10, 1, quick=True).deviation < 1e-5
+
+
+def test_the_page_on_experts_suppresses_each_and_all_and_tells_the_gaps_of_both_routings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(experts, "trained", knowing)
+    found = experts.study("deepseek_v3", FACTS)
+    text = "\n".join(experts.page([found]))
+    assert text.count("| deepseek_v3 | L") == len(found.experts) > 1
+    assert text.count("| deepseek_v3 |") == len(found.experts) + 2
+    assert found.together.log_odds < -5 * abs(found.together.random_log_odds)
+    free, frozen = (max(gap for one in found.located[name] for gap in one.gaps) for name in experts.ROUTINGS)
+    assert frozen <= free
+    assert f"{free:.1e}" in text
+    assert f"{frozen:.1e}" in text

@@ -33,18 +33,19 @@ def test_locate_keeps_the_routing_and_effects_takes_its_experts_neurons(place: P
 
 
 def test_attribute_names_each_neurons_expert_and_tells_the_gap_of_either_routing(place: Path) -> None:
-    prompt, gaps = FACTS[0].prompts[0], []
+    asked = [(prompt, fact.answer) for fact in FACTS for prompt in fact.prompts]
+    # The prompt on which scaling neurons sends a layer above to other experts.
+    prompt, answer = max(asked, key=lambda pair: na.attribute(knowing("deepseek_v3"), *pair).gap)
+    gaps = []
     for routing in ("free", "frozen"):
-        found = document(
-            "attribute", place / "model", "--prompt", prompt, "--answer", FACTS[0].answer, "--routing", routing
-        )
-        scores = na.attribute(knowing("deepseek_v3"), prompt, FACTS[0].answer, routing=routing)
-        assert found["gap"] == pytest.approx(scores.gap, abs=1e-7)
+        found = document("attribute", place / "model", "--prompt", prompt, "--answer", answer, "--routing", routing)
+        scores = na.attribute(knowing("deepseek_v3"), prompt, answer, routing=routing)
+        assert found["gap"] == pytest.approx(scores.gap, abs=1e-5)  # rounding differs with where weights lie
         assert [one["neuron"] for one in found["neurons"]] == list(map(str, scores.top(20)))
         for one in found["neurons"]:
             assert na.Neuron(one["layer"], one["unit"], one["expert"]) == na.Neuron.parse(one["neuron"])
         gaps.append(found["gap"])
-    assert gaps[1] <= gaps[0]
+    assert gaps[0] > 10 * gaps[1]
 
 
 def test_an_address_without_its_expert_is_refused_with_the_form_that_is_expected(place: Path) -> None:
