@@ -171,6 +171,17 @@ def test_a_layer_that_has_neurons_is_not_passed_off_as_one_without(layer: int) -
         prove(model.module, Site("ffn", tuple(points)), lambda: model.logits(model.probe_ids))
 
 
+def test_layers_that_are_no_modules_have_feed_forward_neurons_and_no_hidden_states() -> None:
+    wanted = next(a for a in architectures() if a.name == "masked:flaubert")
+    model = load((build(wanted), toy_tokenizer()))
+    paths = [point.path for point in model.site("ffn").points]
+    assert paths == [f"transformer.ffns.{layer}.lin2" for layer in range(4)]
+    with pytest.raises(SiteError, match="its layers are no modules of their own"):
+        model.site("hidden")
+    # Their halves cannot be run one after the other, and no way that tries is taken.
+    assert prove_ways(model).at_answer == "plain"
+
+
 def test_a_model_in_which_no_layer_has_neurons_has_no_such_site() -> None:
     wanted = next(a for a in architectures() if a.name == "causal:mamba")
     with pytest.raises(SiteError, match="0 position-wise projections write to the residual stream"):

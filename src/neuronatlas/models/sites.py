@@ -90,7 +90,10 @@ def propose_sites(blocks: Sequence[Block], stack: Stack, prefix: str = "") -> tu
             missing[prefix + name] = f"layer {lacking[0].layer} ({lacking[0].path}): {reason}"
             continue
         sites[prefix + name] = Site(prefix + name, tuple(point for point in points if point is not None))
-    sites[f"{prefix}hidden"] = Site(f"{prefix}hidden", _hidden_points(blocks, stack))
+    if stack.halved:
+        missing[f"{prefix}hidden"] = f"its layers are no modules of their own ({blocks[0].path} is a part of one)"
+    else:
+        sites[f"{prefix}hidden"] = Site(f"{prefix}hidden", _hidden_points(blocks, stack))
     return sites, missing
 
 

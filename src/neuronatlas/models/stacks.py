@@ -32,7 +32,9 @@ class Stack:
     `positions` is the length of the sequence that it runs on; a model may append positions of its own. `numbers` says
     of each call how often its module was called before in the pass, `totals` how often it was in all. `reads` is the
     length of the sequence that its blocks are given beside their own (an encoder's), 0 where there is none. Hidden
-    states are [row, position, width], or [position, row, width] where `positions_first`.
+    states are [row, position, width], or [position, row, width] where `positions_first`. Where the layers are `halved`,
+    they are no modules of their own (XLM): the calls are of their position-wise halves, and the residual stream between
+    two layers is the output of none.
     """
 
     calls: tuple[Call, ...]
@@ -41,6 +43,7 @@ class Stack:
     totals: tuple[int, ...]
     reads: int = 0
     positions_first: bool = False
+    halved: bool = False
 
 
 def trace_blocks(module: nn.Module, run: Callable[[], Tensor]) -> Stack:
@@ -120,17 +123,44 @@ def _stack(
         raise StructureError(
             "no stack of blocks found: no module list whose members map hidden states to hidden states"
         )
-    if len(stacks) > 1:
+    half = _position_wise_half([[call for call in calls if owner[call.module] == path] for path in stacks], calls)
+    if len(stacks) > 1 and not half:
         kind = "models with one are supported" if not reads else "an encoder and a decoder of one each are supported"
         raise StructureError(f"several stacks of blocks found ({', '.join(sorted(stacks))}): only {kind}")
-    members = set(next(iter(stacks.values())))
+    members = {call.module for call in half} or set(next(iter(stacks.values())))
     blocks = tuple(call for call in calls if call.module in members)
     for call in blocks:
         _check_streams(call)
     positions_first = all(_is_positions_first(call, rows, positions) for call in blocks)
     numbers = {id(call): sum(c.module is call.module for c in every[:n]) for n, call in enumerate(every)}
     totals = tuple(sum(c.module is call.module for c in every) for call in blocks)
-    return Stack(blocks, positions, tuple(numbers[id(call)] for call in blocks), totals, reads, positions_first)
+    return Stack(
+        blocks, positions, tuple(numbers[id(call)] for call in blocks), totals, reads, positions_first, bool(half)
+    )
+
+
+def _position_wise_half(lists: Sequence[Sequence[Call]], calls: Sequence[Call]) -> Sequence[Call]:
+    """Of two lists whose members take turns, as halves of layers do, the one that mixes no positions; or nothing."""
+    if len(lists) != 2 or [id(c) for pair in zip(*lists, strict=False) for c in pair] != [id(c) for c in calls]:
+        return ()
+    found = [half for half in lists if all(map(_is_position_wise, half))]
+    return found[0] if len(found) == 1 else ()
+
+
+def _is_position_wise(call: Call) -> bool:
+    """Whether other hidden states at the first position change what the module gives there alone."""
+    assert call.hidden is not None
+    changed = call.hidden.clone()
+    changed[:, 0] += changed[:, 0].flip(-1) + 1
+    try:
+        with torch.no_grad():
+            before, after = (first_tensor(call.given(hidden).run()) for hidden in (call.hidden, changed))
+    except Exception:  # noqa: BLE001 - attention that keeps what it was given cannot be called again
+        return False
+    assert before is not None
+    assert after is not None
+    moved = (after - before).abs().amax((0, 2)) > _MOVED * before.abs().max()
+    return bool(moved[0]) and not bool(moved[1:].any())
 
 
 def _outermost(found: dict[str, nn.ModuleList | nn.Sequential]) -> dict[str, nn.ModuleList | nn.Sequential]:

@@ -76,7 +76,8 @@ class WholeReplay(Replay):
             if layer in of:
                 if of[layer].shape[-1]:
                     edits[self._alone(layer)] = self._put(len(rows), self.changed[new], of[layer].flatten(0, 1))
-                rows, states = torch.cat([rows, new]), [*states, self.hidden[layer][new]]
+                clean = self.hidden[layer][new]
+                rows, states = torch.cat([rows, new]), [*(state.to(clean.device) for state in states), clean]
             call = self._call(layer, rows).given(torch.cat(states))
             with tapped(self.model.blocks[layer].module, edits):
                 states = [tensor_of(call.run())]
@@ -88,7 +89,7 @@ class WholeReplay(Replay):
 
         def put(given: Tensor) -> Tensor:
             spread = given.reshape(first + len(places), -1, given.shape[-1])
-            return spread.index_put((rows, places), neurons.to(given.dtype)).reshape(given.shape)
+            return spread.index_put((rows, places), neurons.to(given)).reshape(given.shape)
 
         return put
 

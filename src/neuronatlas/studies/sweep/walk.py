@@ -120,12 +120,11 @@ def try_model(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about
 def _open(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Model:
     """The loaded model, whatever it has no neurons for: what it lacks is to be told from what it has."""
     try:
-        # Every stack of blocks has the site `hidden`.
+        # Every stack of blocks has the site `hidden`, unless its layers are no modules of their own.
         model = load((module, tokenizer), site="hidden")
     except SiteError:
-        if not getattr(module.config, "is_encoder_decoder", False):
-            raise
-        model = load((module, tokenizer), site="encoder.hidden")
+        both = getattr(module.config, "is_encoder_decoder", False)
+        model = load((module, tokenizer), site="encoder.hidden" if both else "ffn")
     model.default_site = "ffn"
     return model
 
