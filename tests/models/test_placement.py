@@ -14,6 +14,7 @@ from neuronatlas import Fact, attribute, effects
 from neuronatlas.models import Model, ModelError, capture, load, suppress
 from neuronatlas.models.gradients import path_gradients
 from neuronatlas.models.memory import LiveBytes
+from neuronatlas.models.reinitialise import reinitialised
 from neuronatlas.models.ways import Plain, Prompts
 from neuronatlas.models.weights import is_offloaded, resident
 
@@ -137,6 +138,12 @@ def test_weights_are_there_while_they_are_wanted_and_gone_after(folders: Path, t
         layer.get_submodule("mlp.down_proj")(torch.ones(1, 48))
         assert all(torch.equal(p, was) for p, was in zip(layer.parameters(), kept, strict=True))
     assert all(p.is_meta for p in layer.parameters())
+
+
+def test_an_offloaded_model_is_not_re_initialised(folders: Path, tmp_path: Path) -> None:
+    model = load(folders / "llama", device_map=ALL, offload_folder=tmp_path, dtype="float32")
+    with pytest.raises(ModelError, match="some of its weights are offloaded; load it on one device"):
+        reinitialised(model, seed=0)
 
 
 def test_gradients_do_not_keep_the_weights_of_all_layers(

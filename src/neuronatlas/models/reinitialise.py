@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from neuronatlas.models.loading import ModelError, load
 from neuronatlas.models.model import Model
+from neuronatlas.models.weights import is_offloaded
 
 __all__ = ["reinitialised"]
 
@@ -22,8 +23,8 @@ def reinitialised(model: Model, seed: int) -> Model:
     float32, by its own `_init_weights`, then takes the dtypes and the device of the model; no trained tensor is copied,
     and the caller's random state is left alone. The same seed gives the same weights.
 
-    Errors: ModelError when the architecture cannot be built from its configuration, when what is built has other
-    tensors than the model, or when a weight matrix (two or more dimensions) came out as it was.
+    Errors: ModelError when weights are offloaded, when the architecture cannot be built from its configuration, when
+    what is built has other tensors than the model, or when a weight matrix (two or more dimensions) came out as it was.
 
     >>> from neuronatlas.specimen import specimen_folder
     >>> trained = load(specimen_folder())
@@ -31,6 +32,10 @@ def reinitialised(model: Model, seed: int) -> Model:
     >>> fresh.layout() == trained.layout(), fresh.layout().widths == trained.layout().widths
     (False, True)
     """
+    if is_offloaded(model.module):
+        raise ModelError(
+            f"{model.name} cannot be re-initialised: some of its weights are offloaded; load it on one device"
+        )
     module = _built(model, seed)
     given, drawn = _tensors(model.module), _tensors(module)
     _check_tensors(model, given, drawn)
