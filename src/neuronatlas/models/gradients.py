@@ -189,14 +189,22 @@ def _disproof(kind: type[Way], model: Model) -> str:
             return "rows that are packed together do not give what each gives alone"
     except Exception as error:  # noqa: BLE001 - whatever an unknown architecture raises, the plain way remains
         return f"{type(error).__name__}: {error}"
-    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    exact = model.dtype in (torch.float32, torch.float64)
+    tolerance = 1e-3 if exact else 5e-2
     for layer, (right, found) in enumerate(zip(plain.gradients, tried.gradients, strict=True)):
         if not right.numel():
             continue
         apart = float((right - found).abs().max() / right.abs().max().clamp(min=1e-12))
         if not apart <= tolerance:
             return f"gradients of layer {layer} differ by {apart:.1e} of the largest from plain re-runs"
-    return ""
+    return _disproved_scores(plain, tried, tolerance=1e-5 if exact else 5e-2)
+
+
+def _disproved_scores(plain: Path, tried: Path, tolerance: float) -> str:
+    """Whether scores are further apart than what is promised of them, relative to the largest of all layers."""
+    right, found = (torch.cat([n * g for n, g in zip(p.neurons, p.gradients, strict=True)], 1) for p in (plain, tried))
+    apart = float((right - found).abs().max() / right.abs().max().clamp(min=1e-30))
+    return "" if apart <= tolerance else f"scores differ by {apart:.1e} of the largest from plain re-runs"
 
 
 def _probe(model: Model, at_end: bool) -> Prompts:
