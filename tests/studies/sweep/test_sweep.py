@@ -35,7 +35,7 @@ REFUSED = {
     "causal:llama4_text": ("Llama4TextExperts does not compute its experts through", True),
     "causal:mamba": ("0 position-wise projections", False),
     "masked:reformer": ("2 streams of hidden states", None),
-    "causal:prophetnet": ("the output depends on 21 positions for a prompt of 7", None),
+    "causal:prophetnet": ("relative_pos_embeddings runs more than once in a block", None),
     "seq2seq:switch_transformers": ("experts that are modules of their own (layer.2.mlp.experts)", True),
     "seq2seq:voxtral_realtime": ("does not run on token ids alone", None),
 }
@@ -57,7 +57,9 @@ def test_an_architecture_passes_and_runs_as_fast_as_it_can(name: str) -> None:
     assert outcome.deviation <= TOLERANCE
     widths = outcome.sites["ffn"]
     assert widths == RAGGED.get(name, widths[:1] * len(widths))
-    assert len(outcome.sites["ffn"]) == len(outcome.sites["hidden"]) - 1
+    # Layers that are no modules of their own have neurons, but no output to be found by.
+    assert ("hidden" in outcome.sites) == (name != "masked:flaubert")
+    assert len(widths) == len(outcome.sites.get("hidden", (0, *widths))) - 1
 
 
 @pytest.mark.parametrize("name", REFUSED)
