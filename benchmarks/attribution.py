@@ -23,13 +23,13 @@ from baseline import per_layer_scores
 from measure import Bare, interleaved, read_bandwidth
 from neuronatlas import Attribution, Model
 from neuronatlas.knowledge.attribution import attribute_queries
-from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES, rule_nodes
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, QUADRATURES, rule_nodes
 from neuronatlas.models.queries import Query
 from outcome import Outcome, Timing, as_markdown
 from shapes import FULL_SIZE, TINY, Shape, random_model, random_queries
 
 PAPER = ("left-riemann", 20)
-DEFAULT = (DEFAULT_RULE, RULES[DEFAULT_RULE].steps)
+DEFAULT = (DEFAULT_RULE, QUADRATURES[DEFAULT_RULE].steps)
 LARGEST_DEVIATION = 1e-4
 
 

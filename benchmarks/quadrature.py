@@ -23,7 +23,7 @@ import typer
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from neuronatlas.knowledge.quadrature import RULES, rule_nodes
+from neuronatlas.knowledge.quadrature import QUADRATURES, rule_nodes
 from neuronatlas.models.gradients import path_gradients
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.queries import Query, by_length
@@ -134,7 +134,7 @@ def _summary(errors: Errors) -> str:
 
 
 def _verdict(studies: Sequence[Study], most: int) -> str:
-    rule = RULES["gauss-legendre"]
+    rule = QUADRATURES["gauss-legendre"]
     lines = []
     for kinks, which, default in ((False, "smooth neurons", rule.steps), (True, "kinked neurons", rule.kinked_steps)):
         names = ", ".join(s.name for s in studies if s.decides and s.kinks == kinks)

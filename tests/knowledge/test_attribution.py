@@ -13,7 +13,8 @@ from transformers import BertForMaskedLM, BertTokenizer
 
 import neuronatlas as na
 from neuronatlas.knowledge.attribution import AttributionError, attribute_queries
-from neuronatlas.knowledge.quadrature import rule_nodes, usual_steps
+from neuronatlas.knowledge.quadrature import QUADRATURES, rule_nodes, usual_steps
+from neuronatlas.knowledge.rules import chosen_rule, rule_steps
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.queries import Query, query
 from tests.knowledge.planted import planted_facts
@@ -145,16 +146,16 @@ def test_rules_are_what_their_names_say() -> None:
     # Three nodes integrate polynomials up to the fifth degree exactly.
     for power in range(6):
         assert sum(w * x**power for x, w in zip(nodes, weights, strict=True)) == pytest.approx(1 / (power + 1))
-    for name in na.RULES:
+    for name in QUADRATURES:
         steps = usual_steps(name, None, kinks=False)
-        assert math.isclose(sum(rule_nodes(name, steps)[1]), 0.0 if name == "activation" else 1.0)
+        assert math.isclose(sum(rule_nodes(name, steps)[1]), 1.0)
 
 
 def test_neurons_with_kinks_get_more_nodes_unless_the_steps_are_named(planted: na.Model) -> None:
     assert usual_steps("gauss-legendre", None, kinks=True) > usual_steps("gauss-legendre", None, kinks=False)
     assert usual_steps("gauss-legendre", 7, kinks=True) == usual_steps("gauss-legendre", 7, kinks=False) == 7
     assert usual_steps("left-riemann", None, kinks=True) == usual_steps("left-riemann", None, kinks=False) == 20
-    assert usual_steps("activation", 7, kinks=True) == 0
+    assert rule_steps("activation", 7, kinks=True) == 0
     fact = planted_facts()[0]
     usual = na.attribute(planted, fact.prompts[0], fact.answer)
     steps = usual_steps("gauss-legendre", None, kinks=has_kinks(planted))
@@ -167,7 +168,7 @@ def test_neurons_with_kinks_get_more_nodes_unless_the_steps_are_named(planted: n
 )
 def test_an_impossible_rule_is_refused(rule: str, steps: int | None, said: str) -> None:
     with pytest.raises(na.RuleError, match=said):
-        usual_steps(rule, steps, kinks=False)
+        chosen_rule(rule, steps)
 
 
 def test_scores_that_are_not_numbers_are_refused_by_name(planted: na.Model) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, QUADRATURES
+from neuronatlas.knowledge.rules import RULES
 from neuronatlas.models import SITES
 from neuronatlas.models.memory import MemoryLimitError, as_bytes
 from neuronatlas.models.ways import Routing
@@ -91,8 +92,8 @@ Steps = Annotated[
     typer.Option(
         min=1,
         metavar="K",
-        help=f"Points of the integral ({RULES[DEFAULT_RULE].steps} for {DEFAULT_RULE}, "
-        f"{RULES[DEFAULT_RULE].kinked_steps} where neurons have kinks as with ReLU; 20 for the Riemann sums).",
+        help=f"Points of the integral ({QUADRATURES[DEFAULT_RULE].steps} for {DEFAULT_RULE}, "
+        f"{QUADRATURES[DEFAULT_RULE].kinked_steps} where neurons have kinks as with ReLU; 20 for the Riemann sums).",
         rich_help_panel=_RUN,
     ),
 ]

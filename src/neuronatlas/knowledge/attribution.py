@@ -9,14 +9,15 @@ from itertools import islice
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget, found_budget
+from neuronatlas.knowledge.corruptions import Corruption, SubjectNoise
 from neuronatlas.knowledge.facts import Fact, split_prompt
-from neuronatlas.knowledge.quadrature import DEFAULT_RULE, rule_nodes, usual_steps
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE
+from neuronatlas.knowledge.rules import Asked, Scored, chosen_rule
 from neuronatlas.models.answers import Answered, joined, read_answers
-from neuronatlas.models.gradients import Path, path_gradients
 from neuronatlas.models.heads import Readout, log_probability, probability
-from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Query, QueryError, Step, Unit, by_shape, place_tokens, query
 from neuronatlas.models.ways import Prompts, Routing
@@ -48,9 +49,9 @@ class Attribution(NeuronScores):
 
     `answered` is P(answer) and log(P / (1 - P)) of the unchanged model; `zeroed[layer]` is P with all neurons of a
     layer at 0; `gaps[layer]` is the completeness gap, the layer's sum of scores less (P - zeroed): 0 for an exact
-    integral, so a large one asks for more steps (NaN for the activation baseline, which is no integral). `way` says how
-    the rows were run: `replay-cached`, `replay-stepped`, `replay`, `replay-whole` or `plain`; `activations` are the
-    neurons themselves.
+    integral, so a large one asks for more steps (NaN for rules that are no integral: `activation`, `direct`,
+    `attribution-patching`). `way` says how the rows were run: `replay-cached`, `replay-stepped`, `replay`,
+    `replay-whole`, `plain` or `direct`; `activations` are the neurons themselves.
 
     Where the answer has several tokens, all of this is in log P (`unit`), and is the sum over `tokens`: the attribution
     of each token's log P, given the tokens before it, to the neurons at its own place. Activations are then their mean.
@@ -65,7 +66,7 @@ class Attribution(NeuronScores):
 
     @property
     def unit(self) -> Unit:
-        """What the scores add to: `P` of an answer of one token, `log P` of one of several."""
+        """What the scores add to: `P` of an answer of one token, `log P` of one of several, and under rule `direct`."""
         return self.query.unit
 
     @property
@@ -94,32 +95,41 @@ def attribute(
     site: str | None = None,
     budget: Budget = DEFAULT_BUDGET,
     routing: Routing = "free",
+    corruption: Corruption | None = None,
 ) -> Attribution:
     """Score every neuron by what it adds to P(answer): NeuronScores [layer, unit], in units of probability.
 
     An answer of several tokens is scored by log P: see `Attribution`.
 
     The answer's place in the prompt is `[MASK]`, `{answer}` or the tokenizer's own mask token. Neurons are looked at
-    there, or at `position`: `"subject"` (the last token of `subject`) or a token index. `rule` and `steps` choose the
-    quadrature; `rule="left-riemann", steps=20` is the setting of Dai et al. (2022), equation 4. Without `steps`, a rule
+    there, or at `position`: `"subject"` (the last token of `subject`) or a token index. `rule` is one of `RULES`.
+    Most are integrated gradients, by a quadrature of so many `steps`; `rule="left-riemann", steps=20` is the setting of
+    Dai et al. (2022), equation 4. `direct` scores in log P what the neuron's value slot adds past all other neurons and
+    heads, `attribution-patching` by how far its activation differs from that in a corrupted prompt: `corruption` says
+    which (`SubjectNoise`, the default, or `OtherSubjects`), and `subject` must be given. Without `steps`, a quadrature
     takes the number that serves the model: Gauss-Legendre more nodes where neurons have kinks (ReLU) than where they
     have none. `budget` bounds the token positions computed at once, and so the memory; with
     `"auto"` it is found so that what is free suffices, with an amount such as `"8GB"` so that no more is used.
     In a mixture of experts, scaled neurons may send the layers above to other experts (`routing="free"`), where P jumps
     and the gaps grow; `routing="frozen"` keeps every position at the experts of the unchanged run, with their weights.
 
-    Errors: FactError and QueryError for a prompt or answer that does not suit; RuleError; AttributionError for NaN.
+    Errors: FactError and QueryError for a prompt or answer that does not suit; RuleError; DirectError for a model that
+    has no direct paths; AttributionError for NaN.
 
     >>> import neuronatlas as na
     >>> model = na.load(na.specimen_folder())
     >>> scores = na.attribute(model, "The capital of France is [MASK].", "Paris")
     >>> scores.matrix().shape == (model.layout().n_layers, model.layout().widths[0])
     True
+    >>> na.attribute(model, "The capital of France is [MASK].", "Paris", rule="direct").unit
+    'log P'
     """
     left, right = split_prompt(prompt, place_tokens(model))
     stack = model.layout(site).stack
     asked = query(model, left, right, answer, position=position, subject=subject, stack=stack)
-    found = attribute_queries(model, [asked], rule=rule, steps=steps, site=site, budget=budget, routing=routing)
+    found = attribute_queries(
+        model, [asked], rule=rule, steps=steps, site=site, budget=budget, routing=routing, corruption=corruption
+    )
     return next(found)
 
 
@@ -176,26 +186,33 @@ def attribute_queries(
     site: str | None = None,
     budget: Budget = DEFAULT_BUDGET,
     routing: Routing = "free",
+    corruption: Corruption | None = None,
 ) -> Iterator[Attribution]:
     """Attribute many queries, batched by length, and yield them in order; see `attribute`.
 
     All of the given queries' results are held until the last is done: give them in parts.
     """
     check_routing(model, routing)
-    nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
-    where = site or model.default_site
+    chosen, where = chosen_rule(rule, steps), site or model.default_site
     budget = found_budget(model, queries, budget, rule=rule, steps=steps, site=site, routing=routing)
+    if chosen.unit is not None:
+        queries = [replace(asked, unit=chosen.unit) for asked in queries]
     singles = [replace(asked, steps=(step,)) for asked in queries for step in asked.steps]
+    corrupted: list[Tensor] = []
+    if chosen.corrupts:
+        how = corruption or SubjectNoise()
+        corrupted = [row for asked in queries for row in how.neurons(model, asked, where)]
 
-    def run(chosen: Sequence[Query]) -> Path:
-        prompts = Prompts.of([asked.steps[0] for asked in chosen], model.device, _READOUTS[chosen[0].unit])
-        return path_gradients(model, prompts, nodes, weights, site=where, budget=budget, routing=routing)
+    def run(batch: Sequence[int]) -> Scored:
+        some = [singles[index] for index in batch]
+        prompts = Prompts.of([asked.steps[0] for asked in some], model.device, _READOUTS[some[0].unit])
+        rows = torch.stack([corrupted[index] for index in batch]) if corrupted else None
+        return chosen.score(Asked(model, prompts, where, steps, budget, routing, rows))
 
     found: dict[int, Attribution] = {}
     for batch in _batches(singles, budget):
-        chosen = [singles[index] for index in batch]
-        # The path has no name here: it would stay in memory beside the next one.
-        scored = _attributions(model, chosen, run(chosen), activation=rule == "activation", site=site)
+        # What a rule gives has no name here: it would stay in memory beside the next one.
+        scored = _attributions(model, [singles[index] for index in batch], run(batch), site)
         found |= zip(batch, scored, strict=True)
         del scored
     tokens = iter([found[index] for index in range(len(singles))])
@@ -223,15 +240,11 @@ def _batches(singles: Sequence[Query], budget: int) -> Iterator[list[int]]:
             yield [chosen[index] for index in batch]
 
 
-def _attributions(
-    model: Model, queries: Sequence[Query], path: Path, *, activation: bool, site: str | None
-) -> Iterator[Attribution]:
+def _attributions(model: Model, queries: Sequence[Query], scored: Scored, site: str | None) -> Iterator[Attribution]:
     layout = model.layout(site)
-    activations = path.activations()
-    scores = activations if activation else path.scores()
-    answered = read_answers(model, [asked.steps[0] for asked in queries], path.clean_logits)
+    answered = read_answers(model, [asked.steps[0] for asked in queries], scored.clean_logits)
     for row, (asked, outcome) in enumerate(zip(queries, answered, strict=True)):
-        values = scores[row].cpu().numpy()
+        values = scored.scores[row].cpu().numpy()
         if not np.isfinite(values).all():
             where = layout.neuron(int(np.flatnonzero(~np.isfinite(values))[0]))
             raise AttributionError(
@@ -242,9 +255,9 @@ def _attributions(
             values,
             asked,
             outcome,
-            path.zeroed[:, row].cpu().numpy(),
-            path.way,
-            NeuronScores(layout, activations[row].cpu().numpy()),
+            scored.zeroed[:, row].cpu().numpy(),
+            scored.way,
+            NeuronScores(layout, scored.activations[row].cpu().numpy()),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from neuronatlas.knowledge.quadrature import rule_nodes, usual_steps
+from neuronatlas.knowledge.quadrature import QUADRATURES, rule_nodes, usual_steps
 from neuronatlas.models.gradients import path_gradients
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.memory import LiveBytes, MemoryLimitError, as_bytes, free_bytes
@@ -56,8 +56,10 @@ def found_budget(
     if not queries:
         return DEFAULT_BUDGET
     longest = max((step for asked in queries for step in asked.steps), key=lambda step: sum(step.shape))
-    nodes, weights = rule_nodes(rule, usual_steps(rule, steps, kinks=has_kinks(model)))
-    work = _Work(model, longest, nodes or [1.0], weights or [1.0], site or model.default_site, routing)
+    # Rules that integrate nothing take no more than a gradient.
+    taken_as = rule if rule in QUADRATURES else "grad-x-activation"
+    nodes, weights = rule_nodes(taken_as, usual_steps(taken_as, steps, kinks=has_kinks(model)))
+    work = _Work(model, longest, nodes, weights, site or model.default_site, routing)
     size = _FIRST
     taken = work.memory(size)
     while taken > limit and size > 1:

@@ -10,6 +10,7 @@ import numpy as np
 
 from neuronatlas.knowledge.attribution import Attribution, attribute_queries, fact_queries
 from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget
+from neuronatlas.knowledge.corruptions import Corruption
 from neuronatlas.knowledge.facts import Fact, check_facts
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.knowledge.refinement import FIRST_SHARE, Shared, coarse_set, count_prompts, refine, tune_share
@@ -50,6 +51,7 @@ def locate(
     site: str | None = ...,
     budget: Budget = ...,
     routing: Routing = ...,
+    corruption: Corruption | None = ...,
 ) -> KnowledgeNeurons: ...
 @overload
 def locate(
@@ -64,6 +66,7 @@ def locate(
     site: str | None = ...,
     budget: Budget = ...,
     routing: Routing = ...,
+    corruption: Corruption | None = ...,
 ) -> list[KnowledgeNeurons]: ...
 def locate(
     model: Model,
@@ -77,6 +80,7 @@ def locate(
     site: str | None = None,
     budget: Budget = DEFAULT_BUDGET,
     routing: Routing = "free",
+    corruption: Corruption | None = None,
 ) -> KnowledgeNeurons | list[KnowledgeNeurons]:
     """Find the neurons that express a fact (Dai et al. 2022, section 3): one set for a fact, a list for many.
 
@@ -102,7 +106,14 @@ def locate(
     for fact in many:
         queries = list(fact_queries(model, fact, position=position, site=site).values())
         found_scores = attribute_queries(
-            model, queries, rule=rule, steps=steps, site=site, budget=budget, routing=routing
+            model,
+            queries,
+            rule=rule,
+            steps=steps,
+            site=site,
+            budget=budget,
+            routing=routing,
+            corruption=corruption,
         )
         scores = list(found_scores)
 

@@ -1,8 +1,8 @@
-"""Rules of integration on [0, 1]: where along the path from 0 to the full activation the gradient is taken.
+"""Quadratures on [0, 1]: where along the path from 0 to the full activation the gradient is taken.
 
 Integrated gradients of a neuron h (Sundararajan et al. 2017; Dai et al. 2022, equation 4):
-score = h * integral over a in [0, 1] of dP(a h)/dh. A rule is nodes a_k and weights w_k with score = h * sum w_k dP(a_k
-h)/dh.
+score = h * integral over a in [0, 1] of dP(a h)/dh. A quadrature is nodes a_k and weights w_k with
+score = h * sum w_k dP(a_k h)/dh.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DEFAULT_RULE", "RULES", "Rule", "RuleError", "rule_nodes", "usual_steps"]
+__all__ = ["DEFAULT_RULE", "QUADRATURES", "Quadrature", "RuleError", "rule_nodes", "usual_steps"]
 
 DEFAULT_RULE = "gauss-legendre"
 
@@ -22,8 +22,8 @@ class RuleError(ValueError):
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A rule by name: what makes its nodes and weights from a number of steps, and its usual numbers of steps.
+class Quadrature:
+    """A quadrature by name: what makes its nodes and weights from a number of steps, and its usual numbers of steps.
 
     `steps` serves neurons with a smooth activation, `kinked_steps` those with kinks such as ReLU's; docs/quadrature.md
     has the table that they come from.
@@ -52,27 +52,22 @@ def _at_end(_steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (1.0,), (1.0,)
 
 
-def _nowhere(_steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return (), ()
-
-
-RULES: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        Rule("gauss-legendre", _gauss_legendre, 5, 18, "integrated gradients by Gauss-Legendre quadrature"),
-        Rule("left-riemann", _even(0.0), 20, 20, "integrated gradients as the official code of Dai et al. sums them"),
-        Rule("right-riemann", _even(1.0), 20, 20, "integrated gradients as Dai et al. print the sum"),
-        Rule("midpoint", _even(0.5), 20, 20, "integrated gradients by the midpoint rule"),
-        Rule("grad-x-activation", _at_end, 1, 1, "the gradient at the full activation times the activation"),
-        Rule("activation", _nowhere, 0, 0, "the activation itself: the baseline of Dai et al."),
+QUADRATURES: dict[str, Quadrature] = {
+    found.name: found
+    for found in (
+        Quadrature("gauss-legendre", _gauss_legendre, 5, 18, "integrated gradients by Gauss-Legendre quadrature"),
+        Quadrature("left-riemann", _even(0.0), 20, 20, "integrated gradients as Dai et al.'s official code sums them"),
+        Quadrature("right-riemann", _even(1.0), 20, 20, "integrated gradients as Dai et al. print the sum"),
+        Quadrature("midpoint", _even(0.5), 20, 20, "integrated gradients by the midpoint rule"),
+        Quadrature("grad-x-activation", _at_end, 1, 1, "the gradient at the full activation times the activation"),
     )
 }
 
 
 def rule_nodes(name: str, steps: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Nodes and weights of a rule.
+    """Nodes and weights of a quadrature.
 
-    Errors: RuleError for an unknown rule, or fewer than one step.
+    Errors: RuleError for an unknown one, or fewer than one step.
 
     >>> rule_nodes("left-riemann", 2)
     ((0.0, 0.5), (0.5, 0.5))
@@ -81,11 +76,11 @@ def rule_nodes(name: str, steps: int) -> tuple[tuple[float, ...], tuple[float, .
 
 
 def usual_steps(name: str, steps: int | None, *, kinks: bool) -> int:
-    """The steps that were asked for, or the rule's usual number for neurons with or without kinks.
+    """The steps that were asked for, or the quadrature's usual number for neurons with or without kinks.
 
-    A rule that takes no choice (`grad-x-activation`, `activation`) has its own number whatever was asked for.
+    A quadrature that takes no choice (`grad-x-activation`) has its own number whatever was asked for.
 
-    Errors: RuleError for an unknown rule, or fewer than one step.
+    Errors: RuleError for an unknown quadrature, or fewer than one step.
 
     >>> usual_steps("gauss-legendre", None, kinks=True), usual_steps("gauss-legendre", 8, kinks=True)
     (18, 8)
@@ -95,9 +90,9 @@ def usual_steps(name: str, steps: int | None, *, kinks: bool) -> int:
     return usual if steps is None or usual <= 1 else steps
 
 
-def _rule(name: str, steps: int | None) -> Rule:
-    if name not in RULES:
-        raise RuleError(f"no rule {name!r}: expected one of {', '.join(RULES)}")
-    if steps is not None and steps < (RULES[name].steps > 0):
+def _rule(name: str, steps: int | None) -> Quadrature:
+    if name not in QUADRATURES:
+        raise RuleError(f"no rule {name!r}: expected one of {', '.join(QUADRATURES)}")
+    if steps is not None and steps < 1:
         raise RuleError(f"{steps} steps: at least 1 expected")
-    return RULES[name]
+    return QUADRATURES[name]

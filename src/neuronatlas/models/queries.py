@@ -16,7 +16,19 @@ from typing import Literal
 
 from neuronatlas.models.model import Model
 
-__all__ = ["Query", "QueryError", "Step", "Unit", "by_length", "by_shape", "place_tokens", "query"]
+__all__ = [
+    "Query",
+    "QueryError",
+    "Step",
+    "Unit",
+    "Wording",
+    "by_length",
+    "by_shape",
+    "place_tokens",
+    "query",
+    "subject_places",
+    "with_subject",
+]
 
 _CLOSING = " \t\n.,;:!?\"'»”’)]}。"
 _SENTINEL, _NEXT_SENTINEL = "<extra_id_0>", "<extra_id_1>"
@@ -50,6 +62,18 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Wording:
+    """What a query is made of; see `query`."""
+
+    left: str
+    right: str
+    answer: str
+    position: str | int
+    subject: str | None
+    stack: str
+
+
+@dataclass(frozen=True)
 class Query:
     """A prompt as the model gets it, with one step for each token of its answer.
 
@@ -60,23 +84,12 @@ class Query:
     answer: str
     steps: tuple[Step, ...]
     unit: Unit = "P"
+    wording: Wording | None = None
 
     @property
     def first(self) -> Step:
         """The step of the answer's first token, which is all of it where it has one."""
         return self.steps[0]
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """What is to be encoded; see `query`."""
-
-    left: str
-    right: str
-    answer: str
-    position: str | int
-    subject: str | None
-    stack: str
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,8 @@ def query(
     text = f"{left}[…]{right}"
     if not answer.strip():
         raise QueryError(f'the answer to "{text}" is empty')
-    steps = tuple(_STEPS[model.kind](model, _Prompt(left, right, answer.strip(), position, subject, stack)))
+    wording = Wording(left, right, answer.strip(), position, subject, stack)
+    steps = tuple(_STEPS[model.kind](model, wording))
     if not steps:
         raise QueryError(f"answer {answer!r} has no tokens for this model")
     if model.tokenizer.unk_token_id in [step.answer_id for step in steps]:
@@ -125,10 +139,51 @@ def query(
     longest = max(max(step.shape) for step in steps)
     if longest > model.max_length:
         raise QueryError(f'the prompt "{text}" has {longest} tokens, this model takes {model.max_length}')
-    return Query(text, answer, steps, "P" if len(steps) == 1 else "log P")
+    return Query(text, answer, steps, "P" if len(steps) == 1 else "log P", wording)
 
 
-def _masked_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
+def with_subject(model: Model, asked: Query, subject: str) -> Query:
+    """The same prompt about another subject, asking for the same answer in as many steps.
+
+    Errors: QueryError when the query does not hold its subject, or the new one does not suit (see `query`).
+    """
+    old = _about_subject(asked)
+    own = _subject_pattern(old.subject)
+    left, right = (own.sub(lambda match: _as_cased(subject, match[0]), text) for text in (old.left, old.right))
+    if (left, right) == (old.left, old.right) and not own.search(left + right):
+        raise QueryError(f'subject {old.subject!r} is not in the prompt "{asked.text}"')
+    new = query(model, left, right, old.answer, position=old.position, subject=subject, stack=old.stack)
+    if len(new.steps) != len(asked.steps):
+        raise QueryError(f'answer {asked.answer!r} has another number of tokens in "{new.text}"')
+    return new
+
+
+def subject_places(model: Model, asked: Query) -> tuple[int, ...]:
+    """Indices of the tokens of the query's subject, in each of its steps.
+
+    Errors: QueryError when the query does not hold its subject, and for a sequence-to-sequence model.
+    """
+    wording = _about_subject(asked)
+    if model.kind == "seq2seq":
+        raise QueryError("the places of a subject are not looked for in a sequence-to-sequence model: take another way")
+    found = _ENCODED[model.kind](model, wording)
+    longer = len(asked.first.ids) - len(found.ids)
+    places = _subject_tokens(model, found.text, wording.subject)
+    return tuple(where + (longer if where > found.place else 0) for where in places)
+
+
+def _about_subject(asked: Query) -> Wording:
+    if asked.wording is None or not (asked.wording.subject or "").strip():
+        raise QueryError(f'the subject of "{asked.text}" is not known: give it, or a fact that names it')
+    return asked.wording
+
+
+def _as_cased(subject: str, like: str) -> str:
+    """A subject that begins a sentence begins as the one before it did."""
+    return subject[:1].upper() + subject[1:] if like[:1].isupper() else subject
+
+
+def _masked_steps(model: Model, prompt: Wording) -> Iterator[Step]:
     found = _masked(model, prompt)
     place, answer, behind = found.place, found.answer_ids, found.ids[found.place + 1 :]
     where = _position(model, found, len(found.ids) + len(answer) - 1, prompt)
@@ -139,7 +194,7 @@ def _masked_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
         yield Step(ids, token, at, at if where is None else where)
 
 
-def _causal_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
+def _causal_steps(model: Model, prompt: Wording) -> Iterator[Step]:
     found = _causal(model, prompt)
     where = _position(model, found, len(found.ids), prompt)
     for done, token in enumerate(found.answer_ids):
@@ -147,7 +202,7 @@ def _causal_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
         yield Step((*found.ids, *found.answer_ids[:done]), token, at, at if where is None else where)
 
 
-def _decoder_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
+def _decoder_steps(model: Model, prompt: Wording) -> Iterator[Step]:
     """Steps of a model that has an encoder and a decoder.
 
     What the decoder has before the answer depends on how such models fill a place. With sentinels (T5) it is the
@@ -167,14 +222,14 @@ def _decoder_steps(model: Model, prompt: _Prompt) -> Iterator[Step]:
         yield Step(tuple(found.ids), token, read, read if prompt.stack == "decoder" else inside, decoder)
 
 
-_STEPS: dict[str, Callable[[Model, _Prompt], Iterator[Step]]] = {
+_STEPS: dict[str, Callable[[Model, Wording], Iterator[Step]]] = {
     "masked": _masked_steps,
     "causal": _causal_steps,
     "seq2seq": _decoder_steps,
 }
 
 
-def _masked(model: Model, prompt: _Prompt) -> _Encoded:
+def _masked(model: Model, prompt: Wording) -> _Encoded:
     tokenizer, left, right, answer = model.tokenizer, prompt.left, prompt.right, prompt.answer
     mask = tokenizer.mask_token_id
     if not isinstance(tokenizer.mask_token, str) or not isinstance(mask, int):
@@ -197,12 +252,15 @@ def _masked(model: Model, prompt: _Prompt) -> _Encoded:
     return _Encoded(ids, answer_ids, place, text)
 
 
-def _causal(model: Model, prompt: _Prompt) -> _Encoded:
+def _causal(model: Model, prompt: Wording) -> _Encoded:
     text = _up_to_the_place(prompt.left, prompt.right, "causal")
     ids, filled = _open_ended(model, text), _open_ended(model, prompt.left + prompt.answer)
     if filled[: len(ids)] != ids:
         raise QueryError(f'answer {prompt.answer!r} melts into the words before it in "{prompt.left}[…]"')
     return _Encoded(ids, filled[len(ids) :], len(ids) - 1, text)
+
+
+_ENCODED: dict[str, Callable[[Model, Wording], _Encoded]] = {"masked": _masked, "causal": _causal}
 
 
 def _up_to_the_place(left: str, right: str, kind: str) -> str:
@@ -234,7 +292,7 @@ def _sentinels(model: Model) -> list[int]:
     return found if len(found) == len(ids) else []
 
 
-def _asked_of_encoder(model: Model, prompt: _Prompt) -> tuple[_Encoded, list[int]]:
+def _asked_of_encoder(model: Model, prompt: Wording) -> tuple[_Encoded, list[int]]:
     """The encoder's prompt with the answer's ids, and what the decoder has before the answer."""
     tokenizer, start = model.tokenizer, model.decoder_start
     if start is None:
@@ -256,13 +314,13 @@ def _asked_of_encoder(model: Model, prompt: _Prompt) -> tuple[_Encoded, list[int
     return _Encoded(ids, target, last, text), [start, *([forced] if isinstance(forced, int) else [])]
 
 
-def _position(model: Model, found: _Encoded, length: int, prompt: _Prompt) -> int | None:
+def _position(model: Model, found: _Encoded, length: int, prompt: Wording) -> int | None:
     """Where neurons are looked at in a prompt of `length` tokens, its answer filled in; None for the answer's place."""
     position = prompt.position
     if position == "answer":
         return None
     if position == "subject":
-        where = _subject_position(model, found.text, prompt.subject)
+        where = _subject_tokens(model, found.text, prompt.subject)[-1]
         return where + (length - len(found.ids) if where > found.place else 0)
     if not isinstance(position, int):
         raise QueryError(f"no position {position!r}: expected 'answer', 'subject' or a token index")
@@ -272,19 +330,22 @@ def _position(model: Model, found: _Encoded, length: int, prompt: _Prompt) -> in
     return where
 
 
-def _subject_position(model: Model, text: str, subject: str | None) -> int:
-    """Index of the subject's last token, by the tokenizer's offsets."""
+def _subject_pattern(subject: str | None) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape((subject or '').strip())}(?!\w)", re.IGNORECASE)
+
+
+def _subject_tokens(model: Model, text: str, subject: str | None) -> list[int]:
+    """Indices of the subject's tokens, by the tokenizer's offsets."""
     if subject is None or not subject.strip():
         raise QueryError("position 'subject' needs a fact that names its subject")
-    found = re.search(rf"(?<!\w){re.escape(subject.strip())}(?!\w)", text, re.IGNORECASE)
+    found = _subject_pattern(subject).search(text)
     if found is None:
         raise QueryError(f'subject {subject!r} is not in the prompt "{text}"')
     if not model.tokenizer.is_fast:
         raise QueryError("position 'subject' needs a fast tokenizer, which knows where each token stands")
     offsets = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
     start, end = found.span()
-    inside = [index for index, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
-    return inside[-1]
+    return [index for index, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
 
 
 def by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:

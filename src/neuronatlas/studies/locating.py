@@ -11,10 +11,11 @@ import polars as pl
 
 from neuronatlas.addresses import address_of, address_schema
 from neuronatlas.knowledge.attribution import Attribution, attribute_queries, suiting_queries
+from neuronatlas.knowledge.corruptions import Corruption
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.refinement import coarse_set
 from neuronatlas.models.model import Model
-from neuronatlas.models.queries import Query
+from neuronatlas.models.queries import Query, QueryError
 from neuronatlas.studies.settings import LocateSettings
 
 __all__ = ["AskedFact", "ask", "located_part"]
@@ -76,13 +77,34 @@ class AskedFact:
         return {prompt: "ab"[rank % 2] for rank, prompt in enumerate(self.queries)}
 
 
-def ask(model: Model, index: int, fact: Fact, position: str | int, site: str) -> AskedFact:
-    """Encode the prompts of a fact that suit the model; the others are kept with the reason, not dropped in silence."""
+def ask(
+    model: Model, index: int, fact: Fact, position: str | int, site: str, corruption: Corruption | None = None
+) -> AskedFact:
+    """Encode the prompts of a fact that suit the model; the others are kept with the reason, not dropped in silence.
+
+    A prompt that is to be corrupted and cannot be does not suit.
+    """
     queries, skipped = suiting_queries(model, fact, position=position, site=site)
+    if corruption is not None:
+        for prompt, reason in _not_corruptible(model, queries, corruption):
+            skipped[prompt] = reason
+            del queries[prompt]
     return AskedFact(index, fact, queries, skipped)
 
 
-def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSettings) -> dict[str, pl.DataFrame]:
+def _not_corruptible(model: Model, queries: dict[int, Query], corruption: Corruption) -> list[tuple[int, str]]:
+    reasons = []
+    for prompt, asked in queries.items():
+        try:
+            corruption.require(model, asked)
+        except QueryError as error:
+            reasons.append((prompt, str(error)))
+    return reasons
+
+
+def located_part(
+    model: Model, facts: Sequence[AskedFact], settings: LocateSettings, corruption: Corruption | None = None
+) -> dict[str, pl.DataFrame]:
     """Tables of some facts: `prompts`, `coarse`, `skipped`; `tokens` and `token_coarse` of answers of several tokens.
 
     Batches go across facts and stay inside this part.
@@ -96,6 +118,7 @@ def located_part(model: Model, facts: Sequence[AskedFact], settings: LocateSetti
         site=settings.site,
         budget=settings.attribution_budget,
         routing=settings.routing,
+        corruption=corruption,
     )
     found = list(zip(places, scores, strict=True))
     address = {**address_schema(model.layout(settings.site)), "score": pl.Float64}

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget, found_budget
+from neuronatlas.knowledge.corruptions import CORRUPTIONS, Corruption
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.knowledge.quadrature import DEFAULT_RULE, usual_steps
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE
+from neuronatlas.knowledge.rules import RULES, chosen_rule, rule_steps
 from neuronatlas.models import Model
 from neuronatlas.models.queries import Query
 from neuronatlas.models.ways import Routing
@@ -29,7 +31,7 @@ class LocateSettings:
     """How knowledge neurons are located and tested.
 
     `share` is the share of prompts that must agree, or "tuned" for the search of Dai et al. (2022), relation by
-    relation.
+    relation. `corruption` is that of attribution patching, one of `CORRUPTIONS`; no other rule has any.
     `gains` are the factors of the interventions: 0 suppresses, 2 doubles. `facts_per_part` facts are worked on and kept
     together, so an interruption loses at most that many. `routing` is that of a mixture of experts during attribution,
     free or frozen; interventions always leave it free. `attribution_budget` and `effects_budget` bound the token
@@ -46,13 +48,14 @@ class LocateSettings:
     position: str | int = "answer"
     site: str = "ffn"
     routing: Routing = "free"
+    corruption: str = "noise"
     seed: int = 0
     facts_per_part: int = 16
     attribution_budget: Budget = DEFAULT_BUDGET
     effects_budget: int = DEFAULT_BUDGET * EFFECTS_PER_ATTRIBUTION
 
     def __post_init__(self) -> None:
-        usual_steps(self.rule, self.steps, kinks=False)
+        chosen_rule(self.rule, self.steps)
         if self.share != "tuned" and not 0 < self.share <= 1:
             raise SettingsError(f"share {self.share}: expected a number above 0 and up to 1, or tuned")
         for name in ("threshold", "activation_threshold"):
@@ -60,8 +63,14 @@ class LocateSettings:
                 raise SettingsError(f"{name} {getattr(self, name)}: expected a number above 0 and up to 1")
         if self.routing not in ("free", "frozen"):
             raise SettingsError(f"routing {self.routing!r}: expected free or frozen")
+        if self.corruption not in CORRUPTIONS:
+            raise SettingsError(f"corruption {self.corruption!r}: expected one of {', '.join(CORRUPTIONS)}")
         if not self.gains or len(set(self.gains)) != len(self.gains):
             raise SettingsError(f"gains {self.gains}: expected one or more different numbers")
+
+    def corruption_of(self, facts: Sequence[Fact]) -> Corruption | None:
+        """How prompts are corrupted, of a rule that corrupts them."""
+        return CORRUPTIONS[self.corruption](facts) if RULES[self.rule].corrupts else None
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -103,12 +112,14 @@ def settled(
 def described(settings: LocateSettings, facts: Sequence[Fact], *, kinks: bool, routed: bool) -> dict[str, Any]:
     """The settings as plain JSON, with the steps that the model's neurons get spelled out and a digest of the facts.
 
-    Of a model that is not `routed` to experts, routing is no setting.
+    Of a model that is not `routed` to experts, routing is no setting; nor is corruption of a rule without any.
     """
-    steps = usual_steps(settings.rule, settings.steps, kinks=kinks)
+    steps = rule_steps(settings.rule, settings.steps, kinks=kinks)
     found = asdict(settings) | {"steps": steps, "gains": list(settings.gains)}
     if not routed:
         del found["routing"]
+    if not RULES[settings.rule].corrupts:
+        del found["corruption"]
     return found | {"n_facts": len(facts), "facts_digest": facts_digest(facts)}
 
 
