@@ -11,6 +11,7 @@
 
 from neuronatlas.atlas import Atlas, AtlasError, write_report
 from neuronatlas.knowledge.attribution import Attribution, AttributionError, attribute
+from neuronatlas.knowledge.corruptions import OtherSubjects, SubjectNoise
 from neuronatlas.knowledge.edit_cases import EditCase
 from neuronatlas.knowledge.edit_measures import EDIT_MEASURES, edit_measures
 from neuronatlas.knowledge.editing import UPDATE_RULES, erase, update
@@ -22,8 +23,11 @@ from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.finetuning import FineTuning, fine_tune
 from neuronatlas.knowledge.judging import judge_edits, judge_erasure, judge_together
 from neuronatlas.knowledge.locating import KnowledgeNeurons, locate
-from neuronatlas.knowledge.quadrature import RULES, RuleError
+from neuronatlas.knowledge.memory import key_prompts, key_texts, value_tokens
+from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.knowledge.rome import RomeSettings, rome
+from neuronatlas.knowledge.rules import RULES
+from neuronatlas.knowledge.triggers import Triggers, triggers, triggers_of_many
 from neuronatlas.models import (
     InterventionError,
     Model,
@@ -36,8 +40,10 @@ from neuronatlas.models import (
     set_values,
     suppress,
 )
+from neuronatlas.models.direct import DirectError
 from neuronatlas.models.output_rows import OutputRowError
 from neuronatlas.models.queries import QueryError
+from neuronatlas.models.reading import TextError
 from neuronatlas.models.reinitialise import reinitialised
 from neuronatlas.models.slots import SlotError
 from neuronatlas.neurons import Layout, LayoutMismatchError, Neuron, NeuronError, NeuronScores, NeuronSet
@@ -56,6 +62,7 @@ from neuronatlas.probing.shards import open_activations
 from neuronatlas.readers import FactFileError, read_facts
 from neuronatlas.readers.corpora import read_corpus
 from neuronatlas.readers.edit_cases import read_edit_cases
+from neuronatlas.readers.texts import read_texts
 from neuronatlas.specimen import specimen_facts, specimen_folder
 from neuronatlas.studies.knowledge_atlas import build_atlas
 from neuronatlas.studies.salience.building import build_salience_atlas
@@ -78,6 +85,7 @@ __all__ = [
     "AttributionError",
     "Corpus",
     "CorpusError",
+    "DirectError",
     "Edit",
     "EditCase",
     "EditError",
@@ -101,6 +109,7 @@ __all__ = [
     "NeuronError",
     "NeuronScores",
     "NeuronSet",
+    "OtherSubjects",
     "OutputRowError",
     "ProbeError",
     "QueryError",
@@ -113,6 +122,9 @@ __all__ = [
     "SettingsError",
     "SiteError",
     "SlotError",
+    "SubjectNoise",
+    "TextError",
+    "Triggers",
     "amplify",
     "attribute",
     "build_atlas",
@@ -131,6 +143,8 @@ __all__ = [
     "judge_edits",
     "judge_erasure",
     "judge_together",
+    "key_prompts",
+    "key_texts",
     "live_edits",
     "load",
     "locate",
@@ -142,6 +156,7 @@ __all__ = [
     "read_edit_cases",
     "read_edits",
     "read_facts",
+    "read_texts",
     "reinitialised",
     "rome",
     "save_edits",
@@ -153,6 +168,9 @@ __all__ = [
     "split_by_sentences",
     "suppress",
     "top_neurons",
+    "triggers",
+    "triggers_of_many",
     "update",
+    "value_tokens",
     "write_report",
 ]

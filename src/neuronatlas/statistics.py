@@ -17,6 +17,7 @@ __all__ = [
     "DRAWS",
     "Interval",
     "StatisticsError",
+    "StreamedMeans",
     "accuracy_difference",
     "accuracy_interval",
     "benjamini_hochberg",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 DRAWS = 2_000
+
+STREAMED_DRAWS = 1_000
 
 _REMEMBERED = 4_000_000
 """Numbers of so many draws are kept at most: 32 MB."""
@@ -144,6 +147,60 @@ def benjamini_hochberg(p_values: ArrayLike) -> Float[np.ndarray, " test"]:
     corrected = np.empty(len(given))
     corrected[falling] = np.minimum.accumulate(given[falling] * (len(given) / ranks))
     return corrected
+
+
+class StreamedMeans:
+    """Means of several groups over a stream of any length, with bootstrap intervals, in memory that does not grow.
+
+    Instead of resampling what is no longer there, each item counts in a draw as often as a Poisson variable of mean 1
+    says (Chamandy et al. 2012), which for many items is the bootstrap itself. Add with the weights of `weights`, which
+    several of these can share.
+
+    >>> means, weights = StreamedMeans(2), StreamedMeans.weights(3, seed=0)
+    >>> means.add(np.array([1.0, 3.0, 5.0]), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), weights)
+    >>> [interval.estimate for interval in means.intervals()], means.counts()
+    ([2.0, 5.0], [2, 1])
+    """
+
+    def __init__(self, groups: int) -> None:
+        self._sums = np.zeros((STREAMED_DRAWS + 1, groups))
+        self._weights = np.zeros((STREAMED_DRAWS + 1, groups))
+
+    @staticmethod
+    def weights(items: int, seed: int, start: int = 0) -> Float[np.ndarray, "draw item"]:
+        """How often each of the items from number `start` on counts: once in the estimate, which is the first draw."""
+        drawn = np.random.default_rng([seed, start]).poisson(1.0, size=(STREAMED_DRAWS, items))
+        return np.concatenate([np.ones((1, items)), drawn.astype(np.float64)])
+
+    def add(
+        self,
+        values: Float[np.ndarray, " item"],
+        members: Float[np.ndarray, "item group"],
+        weights: Float[np.ndarray, "draw item"],
+    ) -> None:
+        """Add items: `members` is 1 where an item is of a group and 0 elsewhere."""
+        self._sums += weights @ (values[:, None] * members)
+        self._weights += weights @ members
+
+    def counts(self) -> list[int]:
+        """Number of items of each group."""
+        return [round(count) for count in self._weights[0]]
+
+    def intervals(self, level: float = 0.95) -> list[Interval]:
+        """Mean of each group with its interval; no interval where there are fewer than two items."""
+        return [self._interval(group, level) for group in range(self._sums.shape[1])]
+
+    def _interval(self, group: int, level: float) -> Interval:
+        sums, weights = self._sums[:, group], self._weights[:, group]
+        if weights[0] == 0:
+            return Interval(float("nan"), float("nan"), float("nan"))
+        estimate = float(sums[0] / weights[0])
+        if weights[0] < 2:
+            return Interval(estimate, float("nan"), float("nan"))
+        # A draw without any of the items says nothing: it counts as the estimate itself.
+        means = np.divide(sums[1:], weights[1:], out=np.full(STREAMED_DRAWS, estimate), where=weights[1:] > 0)
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        return Interval(estimate, float(low), float(high))
 
 
 def permutation_p_value(observed: float, permuted: ArrayLike) -> float:

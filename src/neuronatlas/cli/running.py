@@ -29,10 +29,12 @@ from neuronatlas.knowledge.edits import EditError
 from neuronatlas.knowledge.facts import FactError
 from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.models import InterventionError, ModelError, SiteError
+from neuronatlas.models.direct import DirectError
 from neuronatlas.models.memory import MemoryLimitError
 from neuronatlas.models.output_rows import OutputRowError
 from neuronatlas.models.quantised import GradientError
 from neuronatlas.models.queries import QueryError
+from neuronatlas.models.reading import TextError
 from neuronatlas.models.slots import SlotError
 from neuronatlas.neurons import NeuronError
 from neuronatlas.probing.activations import ActivationsError
@@ -55,6 +57,7 @@ _INPUT_ERRORS = (
     AttributionError,
     CorpusError,
     EditError,
+    DirectError,
     ExamplesError,
     FactError,
     GradientError,
@@ -72,6 +75,7 @@ _INPUT_ERRORS = (
     SettingsError,
     SiteError,
     SlotError,
+    TextError,
 )
 _PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 

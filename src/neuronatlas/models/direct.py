@@ -33,6 +33,7 @@ WRITING = ("ffn", "attention")
 TOLERANCE = 1e-3
 """Largest deviation of recomputed logits, as a share of the largest one (float32)."""
 _TOLERANCE_HALF = 5e-2
+_TWO_STACKS = "its decoder reads its encoder by attention, which writes beside the sites"
 
 
 class DirectError(ValueError):
@@ -85,6 +86,8 @@ def direct_gradients(model: Model, prompts: Prompts, site: str = "ffn") -> Path:
         raise DirectError(f"neurons of site {site!r} have no direct paths: those of {' and '.join(WRITING)} do")
     if bool((prompts.positions != prompts.answer_positions).any()):
         raise DirectError("direct paths lead to the answer from its own place alone: take position 'answer'")
+    if model.kind == "seq2seq":
+        raise DirectError(f"{model.name} has no direct paths that could be followed: {_TWO_STACKS}")
     clean = Plain(model, prompts, site)
     rows = torch.arange(len(prompts), device=prompts.positions.device)
     leaves = [values.detach().clone().requires_grad_() for values in clean.neurons]
@@ -154,6 +157,8 @@ def output_embedding(model: Model) -> nn.Linear:
 
     Errors: DirectError with the reason.
     """
+    if model.kind == "seq2seq":
+        raise DirectError(f"{model.name} has no direct paths that could be followed: {_TWO_STACKS}")
     found = model.module.get_output_embeddings()
     if not isinstance(found, nn.Linear) or not found.weight.is_floating_point() or found.weight.is_meta:
         raise DirectError(f"{model.name} has no output embedding in memory with a row for each token")
@@ -192,6 +197,8 @@ def _near(model: Model, found: Tensor, right: Tensor) -> bool:
 
 def _disproof(model: Model) -> str:
     """Why direct paths cannot be followed in this model, or nothing."""
+    if model.kind == "seq2seq":
+        return _TWO_STACKS
     for name in WRITING:
         if name not in model.sites:
             return f"it has no site {name!r}: {model.missing.get(name, 'not proved')}"

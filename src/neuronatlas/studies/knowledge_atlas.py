@@ -10,12 +10,14 @@ from tqdm.auto import tqdm
 
 from neuronatlas.atlas import Atlas
 from neuronatlas.knowledge.attribution import check_routing
+from neuronatlas.knowledge.corruptions import Corruption
 from neuronatlas.knowledge.facts import Fact, FactError, check_facts
 from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import place_tokens
 from neuronatlas.studies import summaries
 from neuronatlas.studies.locating import AskedFact, ask, located_part
+from neuronatlas.studies.memory import memory_tables
 from neuronatlas.studies.refining import Located, refine_all, refine_tokens
 from neuronatlas.studies.settings import LocateSettings, described, settled
 from neuronatlas.studies.testing import partners_of, tested_part
@@ -35,9 +37,11 @@ def build_atlas(
     """Locate the knowledge neurons of all facts, test them against controls, and leave an atlas in `folder`.
 
     Interrupted at any moment, the same call takes up where it was and ends in the same bytes. Tables: facts, prompts,
-    skipped, coarse, neurons, effects, summary, relations, layers, sharing; and tokens, token_coarse, token_neurons for
-    answers of several tokens. Prompts that do not suit the model (text after the place in a causal model) are kept in
-    `skipped` with the reason. Tables of neurons of a mixture of experts have a column `expert`.
+    skipped, coarse, neurons, effects, summary, relations, layers, sharing; tokens, token_coarse, token_neurons for
+    answers of several tokens; and what the neurons write and read: value_tokens, answer_ranks, key_prompts, with
+    `unread` saying why where a table of these is empty. Prompts that do not suit the model (text after the place in a
+    causal model) are kept in `skipped` with the reason. Tables of neurons of a mixture of experts have a column
+    `expert`, or name each as `L4.E3.U17`.
 
     Errors: FactError when no prompt suits the model or a fact stands twice; AttributionError where routing cannot be
     frozen; AtlasError for the folder.
@@ -45,7 +49,8 @@ def build_atlas(
     settings = settings or LocateSettings(site=model.default_site)
     check_routing(model, settings.routing)
     check_facts(facts, place_tokens(model))
-    asked = [ask(model, index, fact, settings.position, settings.site) for index, fact in enumerate(facts)]
+    corruption = settings.corruption_of(facts)
+    asked = [ask(model, index, fact, settings.position, settings.site, corruption) for index, fact in enumerate(facts)]
     if not any(fact.queries for fact in asked):
         first = next((reason for fact in asked for reason in fact.skipped.values()), "there are none")
         raise FactError(
@@ -62,12 +67,19 @@ def build_atlas(
         seed=settings.seed,
     ) as atlas:
         if atlas.state != "complete":
-            _fill(atlas, model, asked, settings, progress)
+            _fill(atlas, model, asked, settings, corruption, progress)
     return Atlas.open(folder)
 
 
-def _fill(atlas: Atlas, model: Model, asked: Sequence[AskedFact], settings: LocateSettings, progress: bool) -> None:
-    _in_parts(atlas, "locate", asked, settings, progress, lambda part: located_part(model, part, settings))
+def _fill(
+    atlas: Atlas,
+    model: Model,
+    asked: Sequence[AskedFact],
+    settings: LocateSettings,
+    corruption: Corruption | None,
+    progress: bool,
+) -> None:
+    _in_parts(atlas, "locate", asked, settings, progress, lambda part: located_part(model, part, settings, corruption))
     layout = model.layout(settings.site)
     # Facts that could not be asked are told in `skipped`; counted as facts without neurons they would sway every mean.
     usable = [fact for fact in asked if fact.queries]
@@ -113,4 +125,6 @@ def _summarise(
     atlas.write_table("relations", relations)
     atlas.write_table("summary", summaries.summary_table(pl.concat(atlas.read_parts("effects")), settings))
     atlas.write_table("layers", summaries.layers_table(located.table, names, layout, settings.rules))
+    for name, table in memory_tables(model, asked, located, settings).items():
+        atlas.write_table(name, table)
     atlas.write_table("sharing", summaries.sharing_table(asked, located, layout, settings.rule))

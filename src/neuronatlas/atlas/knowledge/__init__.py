@@ -5,6 +5,7 @@ from typing import Any
 
 from neuronatlas.atlas.knowledge import findings
 from neuronatlas.atlas.knowledge.caveats import caveats
+from neuronatlas.atlas.knowledge.memory import MEMORY_TABLES
 from neuronatlas.atlas.knowledge.sections import sections
 from neuronatlas.atlas.knowledge.tiles import tiles
 from neuronatlas.atlas.page import Kind, Page, Tables
@@ -27,6 +28,6 @@ def _page(tables: Tables, settings: Mapping[str, Any]) -> Page:
 
 KIND = Kind(
     needed=("facts", "prompts", "neurons", "effects", "summary", "relations", "layers", "sharing"),
-    welcome=("skipped",),
+    welcome=("skipped", *MEMORY_TABLES),
     page=_page,
 )

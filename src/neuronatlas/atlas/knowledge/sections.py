@@ -6,6 +6,7 @@ from neuronatlas.atlas.knowledge import findings, plots
 from neuronatlas.atlas.knowledge.findings import ends
 from neuronatlas.atlas.knowledge.listings import fact_listing, neuron_listing, relation_listing
 from neuronatlas.atlas.knowledge.looks import gain_label
+from neuronatlas.atlas.knowledge.memory import memory_section
 from neuronatlas.atlas.page import Plot, Section, Tables, level
 
 __all__ = ["sections"]
@@ -24,6 +25,8 @@ def sections(tables: Tables) -> Iterator[Section]:
         yield _effects(tables)
         yield _relations(tables)
     yield _top_neurons(tables)
+    if memory := memory_section(tables):
+        yield memory
     yield _facts(tables)
 
 
