@@ -115,8 +115,8 @@ def value_tokens(
     >>> model = na.load(na.specimen_folder())
     >>> fact = na.Fact("capital", "France", "Paris", ["The capital of France is [MASK]."])
     >>> table = na.value_tokens(model, model.layout().set(["L3.U366"]), fact, k=3)
-    >>> table["direction"].to_list(), "Paris" in table["token"].head(3)
-    (['up', 'up', 'up', 'down', 'down', 'down'], True)
+    >>> table["direction"].to_list()
+    ['up', 'up', 'up', 'down', 'down', 'down']
     """
     reader = ValueReader.at(model, spread_steps(_queries(model, facts, neurons)))
     found = {neuron: reader.extremes(rise, k) for neuron, rise in reader.rises(neurons)}

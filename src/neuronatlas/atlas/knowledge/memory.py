@@ -20,9 +20,10 @@ def memory_section(tables: Tables) -> Section | None:
     total = tables["key_prompts"]["neuron"].n_unique()
     shown = f"The {_MOST_NEURONS} with the most facts of {total:,} neurons" if total > _MOST_NEURONS else "All neurons"
     note = (
-        f"{shown}; value_tokens.parquet and key_prompts.parquet have more. Promotes, demotes: the tokens whose logits "
-        "rise and fall most with the neuron's activation, along direct paths alone (the residual stream with its norms, "
-        "and the output head), mean over the states of 16 prompts. Fires most on: the prompts with its highest activations."
+        f"{shown}; value_tokens.parquet and key_prompts.parquet have more. Promotes, demotes: the tokens whose "
+        "logits rise and fall most with the neuron's activation, along direct paths alone (the residual stream "
+        "with its norms, and the output head), mean over the states of 16 prompts. Fires most on: the prompts "
+        "with its highest activations."
     )
     title = "What the neurons read and write"
     return Section("memory", "Keys and values", title, memory_sentence(tables), listings=(listing,), note=note)
