@@ -1,7 +1,7 @@
 """Compares the rules of attribution by what they are for: how far suppressing what they found moves the fact.
 
-    python benchmarks/attribution_rules.py --markdown rules.md      # the specimen, and ParaRel's BERT where it is at hand
-    python benchmarks/attribution_rules.py --quick                  # a few facts of the specimen
+    python benchmarks/attribution_rules.py --markdown rules.md    # the specimen, and ParaRel's BERT if it is there
+    python benchmarks/attribution_rules.py --quick                # a few facts of the specimen
 
 Each rule scores the neurons on every other prompt of a fact; the neurons with the highest mean scores, equally many by
 every rule, are then suppressed on the fact's other prompts, which the rule has not seen.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +36,10 @@ Told = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Row:
-    """Neurons of one kind, read in one way: precision at each depth, and the precision of a random order."""
+    """Neurons of one kind, read in one way: precision at each depth, and the precision of a random order.
+
+    `alike`, of facts: what share of the ten top sentences tells any fact of the relation, and any with the same answer.
+    """
 
     target: str
     neurons: str
@@ -44,6 +47,7 @@ class Row:
     texts: str
     precision: tuple[Interval, ...]
     chance: float
+    alike: tuple[Interval, ...] = ()
 
 
 def sentences(masked: bool) -> dict[str, Told | None]:
@@ -70,11 +74,14 @@ def relation_neurons(facts: Sequence[na.Fact], found: Sequence[na.NeuronSet], re
 
 
 def precisions(
-    found: Sequence[na.Triggers], told: Mapping[str, Told | None], wanted: Sequence[set[Told]]
+    found: Sequence[na.Triggers],
+    told: Mapping[str, Told | None],
+    wanted: Sequence[set[Told]],
+    depths: Sequence[int] = AT,
 ) -> tuple[Interval, ...]:
     """Share of the top sentences that tell what is wanted, with an interval over facts or relations."""
     intervals = []
-    for depth in AT:
+    for depth in depths:
         hits = []
         for one, facts in zip(found, wanted, strict=True):
             top = one.sentences.filter(direction="top")["text"].head(depth).to_list()
@@ -106,10 +113,20 @@ def study(model: na.Model, facts: Sequence[na.Fact], progress: bool) -> tuple[li
                     right = [sum(one in w for one in told.values()) / len(told) for w in wanted[part]]
                     which = "masked" if masked else "whole"
                     measured = precisions(seen[part], told, wanted[part])
-                    rows.append(Row(label, name, pooling, which, measured, float(np.mean(right))))
+                    row = Row(label, name, pooling, which, measured, float(np.mean(right)))
+                    rows.append(replace(row, alike=_alike(kept, seen, told, all_told)) if label == "fact" else row)
                 if not masked:
                     means.append((name, pooling, *_mean_row(seen[: len(kept)])))
     return rows, means
+
+
+def _alike(
+    facts: Sequence[na.Fact], seen: Sequence[na.Triggers], told: Mapping[str, Told | None], all_told: Sequence[Told]
+) -> tuple[Interval, ...]:
+    relation = [{one for one in all_told if one[0] == fact.relation} for fact in facts]
+    answer = [{one for one in all_told if one[2] == fact.answer} for fact in facts]
+    found = seen[: len(facts)]
+    return (*precisions(found, told, relation, AT[-1:]), *precisions(found, told, answer, AT[-1:]))
 
 
 def _mean_row(found: Sequence[na.Triggers]) -> list[str]:
@@ -129,8 +146,14 @@ def _shown(found: Interval, scale: float) -> str:
 def as_markdown(rows: Sequence[Row], means: Sequence[tuple[str, ...]]) -> str:
     """Both tables."""
     head = ("neurons of a", "which", "pooling", "texts", *(f"precision at {depth}, %" for depth in AT), "chance, %")
+    head = (*head, f"same relation at {AT[-1]}, %", f"same answer at {AT[-1]}, %")
     cells = [
-        (r.target, r.neurons, r.pooling, r.texts, *(_shown(p, 100) for p in r.precision), f"{100 * r.chance:.2f}")
+        (
+            *(r.target, r.neurons, r.pooling, r.texts),
+            *(_shown(p, 100) for p in r.precision),
+            f"{100 * r.chance:.2f}",
+            *([_shown(p, 100) for p in r.alike] or ["", ""]),
+        )
         for r in rows
     ]
     first = table(head, cells)

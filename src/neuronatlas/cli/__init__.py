@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import neuronatlas
-from neuronatlas.cli import atlases, checking, editing, inspecting, probing
+from neuronatlas.cli import atlases, checking, editing, inspecting, probing, triggering
 from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
@@ -37,6 +37,7 @@ for command in (
     inspecting.attribute,
     atlases.locate,
     inspecting.effects,
+    triggering.triggers,
     probing.probe,
     probing.extract,
     probing.rank,

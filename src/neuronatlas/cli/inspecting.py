@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,11 +35,14 @@ from neuronatlas.cli.options import (
 from neuronatlas.cli.running import console, print_json
 from neuronatlas.knowledge.attribution import Attribution
 from neuronatlas.knowledge.attribution import attribute as find_scores
+from neuronatlas.knowledge.corruptions import OtherSubjects
 from neuronatlas.knowledge.effects import effects as find_effects
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.studies.overview import atlas_neurons, find_row
 
 __all__ = ["attribute", "effects"]
+
+_GAP = "largest completeness gap of a layer"
 
 
 def attribute(
@@ -46,7 +50,16 @@ def attribute(
     prompt: Annotated[str, typer.Option(help="A text with \\[MASK] or {answer} where the answer belongs.")],
     answer: Annotated[str, typer.Option(help="The answer whose probability is explained.")],
     position: Position = "answer",
-    subject: Annotated[str | None, typer.Option(help="The subject in the prompt, for --position subject.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="The subject in the prompt, for --position subject and attribution patching.")
+    ] = None,
+    others: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Japan,Peru",
+            help="Subjects for the corrupted prompts of --rule attribution-patching; without them, noise.",
+        ),
+    ] = None,
     rule: RuleName = DEFAULT_RULE,
     steps: Steps = None,
     site: SiteName = "ffn",
@@ -62,11 +75,12 @@ def attribute(
     Example: neuronatlas attribute bert-base-cased --prompt "The capital of France is \[MASK]." --answer Paris
 
     Prints P(answer), the token that the model prefers, the neurons with their scores (in units of probability; of log P
-    where the answer has several tokens) and the completeness gap: how far the scores of a layer are from adding up;
-    raise --steps where it is large. In a mixture of experts P jumps where a scaled row goes to other experts: see the
-    gap of --routing frozen.
+    where the answer has several tokens, and by --rule direct) and the completeness gap: how far the scores of a layer
+    are from adding up; raise --steps where it is large. In a mixture of experts P jumps where a scaled row goes to
+    other experts: see the gap of --routing frozen.
     """
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
+    corruption = None if others is None else OtherSubjects.named(*(as_names(others) or []))
     scores = find_scores(
         loaded,
         prompt,
@@ -77,6 +91,7 @@ def attribute(
         steps=steps,
         site=site,
         routing=routing,
+        corruption=corruption,
     )
     if as_json:
         print_json(
@@ -89,7 +104,8 @@ def attribute(
     out.print(f"P({answer}) = {outcome.probability:.2%}, log-odds {outcome.log_odds:+.2f}; {choice}")
     rows = [(n, f"{scores[n]:.5f}", f"{scores.activations[n]:.4f}") for n in scores.top(top)]
     out.print(show.table_of(("neuron", "score", "activation"), rows))
-    out.print(f"largest completeness gap of a layer {scores.gap:.1e}; rows run by {scores.way}")
+    exact = "no integral, so no completeness gap" if math.isnan(scores.gap) else f"{_GAP} {scores.gap:.1e}"
+    out.print(f"{exact}; scores in {scores.unit}; rows run by {scores.way}")
     if scores.tokens:
         logs = zip(scores.answered.token_log_probabilities, scores.tokens, strict=True)
         by_token = [(str(n), f"{log:.3f}", f"{token.gap:.1e}") for n, (log, token) in enumerate(logs, start=1)]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from neuronatlas.knowledge.corruptions import CORRUPTIONS
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE, QUADRATURES
 from neuronatlas.knowledge.rules import RULES
 from neuronatlas.models import SITES
@@ -18,6 +19,7 @@ __all__ = [
     "AsJson",
     "AtlasFolder",
     "Budget",
+    "CorruptionName",
     "Device",
     "Dtype",
     "FactsFile",
@@ -94,6 +96,13 @@ Steps = Annotated[
         metavar="K",
         help=f"Points of the integral ({QUADRATURES[DEFAULT_RULE].steps} for {DEFAULT_RULE}, "
         f"{QUADRATURES[DEFAULT_RULE].kinked_steps} where neurons have kinks as with ReLU; 20 for the Riemann sums).",
+        rich_help_panel=_RUN,
+    ),
+]
+CorruptionName = Annotated[
+    str,
+    typer.Option(
+        help=f"How prompts are corrupted for --rule attribution-patching: {', '.join(CORRUPTIONS)}.",
         rich_help_panel=_RUN,
     ),
 ]
