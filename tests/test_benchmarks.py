@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
+import neuronatlas as na
 from neuronatlas.knowledge.attribution import attribute_queries
 from tests.experts import FACTS, knowing
+from neuronatlas.knowledge.rules import RULES
 
 # The scripts find each other in their own folder, as they do when they are run.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -24,6 +28,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import accelerator
 import arithmetic
 import attribution
+import attribution_rules
 import baseline
 import experts
 import extraction
@@ -33,6 +38,7 @@ import outcome
 import probing
 import quadrature
 import shapes
+import triggers
 
 TOKENS, PROMPTS = 6, 3
 
@@ -209,3 +215,25 @@ def test_the_page_on_experts_suppresses_each_and_all_and_tells_the_gaps_of_both_
     assert frozen <= free
     assert f"{free:.1e}" in text
     assert f"{frozen:.1e}" in text
+
+
+def test_the_quick_comparison_of_rules_finds_what_moves_a_fact(tmp_path: Path) -> None:
+    attribution_rules.main(quick=True, each=1, count=3, markdown=tmp_path / "table.md")
+    rows = [line.split("|")[1].strip() for line in (tmp_path / "table.md").read_text().splitlines() if "| " in line]
+    ways = {"attribution-patching, noise", "attribution-patching, other-subject", "random neurons"}
+    assert set(rows[1:]) == (set(RULES) - {"attribution-patching"}) | ways
+
+
+def test_precision_counts_the_top_sentences_that_tell_what_is_wanted() -> None:
+    told: dict[str, Any] = {"a": ("r", "s", "x"), "b": ("r", "t", "x"), "c": None}
+    frame = pl.DataFrame({"direction": ["top"] * 3, "text": ["b", "c", "a"]})
+    seen: Any = [types.SimpleNamespace(sentences=frame)]
+    first, second = triggers.precisions(seen, told, [{("r", "t", "x")}], depths=(1, 2))
+    assert (first.estimate, second.estimate) == (1.0, 0.5)
+
+
+def test_masked_sentences_tell_what_whole_ones_do() -> None:
+    whole, masked = triggers.sentences(masked=False), triggers.sentences(masked=True)
+    assert {one for one in whole.values() if one} == {one for one in masked.values() if one}
+    assert all(("[MASK]" in text) == (one is not None) for text, one in masked.items())
+    assert not any(text in whole for fact in na.specimen_facts() for text in fact.prompts)
