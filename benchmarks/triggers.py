@@ -105,7 +105,7 @@ def study(model: na.Model, facts: Sequence[na.Fact], progress: bool) -> tuple[li
         for name, random in (("located", False), ("random", True)):
             own = [s.random_like(i) if random else s for i, s in enumerate(sets)]
             whole = [relation_neurons(kept, own, relation) for relation in relations]
-            targets = [*zip(kept, own, strict=True)]
+            targets: list[tuple[na.Fact | list[na.Fact], na.NeuronSet]] = [*zip(kept, own, strict=True)]
             targets += [([f for f in kept if f.relation == r], s) for r, s in zip(relations, whole, strict=True)]
             for pooling in ("max", "mean"):
                 seen = na.triggers_of_many(model, targets, list(told), pooling=pooling, k=max(AT), progress=progress)

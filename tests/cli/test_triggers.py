@@ -48,8 +48,8 @@ def test_what_is_missing_is_said_in_a_line(folder: Path, facts: Path, atlas: Pat
 
 
 def test_attribution_by_a_corrupted_prompt_takes_the_subjects_given(folder: Path) -> None:
-    asked = "attribute", folder, "--prompt", "word0 subject1 word1 [MASK]", "--answer", "answer1"
-    asked = (*asked, "--rule", "attribution-patching", "--subject", "subject1")
+    prompt = "--prompt", "word0 subject1 word1 [MASK]", "--answer", "answer1"
+    asked = "attribute", folder, *prompt, "--rule", "attribution-patching", "--subject", "subject1"
     for others in ((), ("--others", "subject0,subject2")):
         found = document(*asked, *others)
         assert {row["neuron"] for row in found["neurons"][:2]} == {"L0.U2", "L1.U3"}

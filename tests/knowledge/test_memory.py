@@ -1,5 +1,6 @@
 """Neurons as a memory: what value slots write, which prompts and texts keys match."""
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -76,9 +77,14 @@ def test_neurons_that_write_no_value_slot_are_refused(planted: na.Model) -> None
 def test_extremes_are_those_of_sorting_everything(values: list[tuple[int, int]], k: int) -> None:
     of_text = {text: value for value, text in reversed(values)}
     stream = [Placed(float(of_text[text]), index, str(text), 0) for index, (_, text) in enumerate(values)]
-    seen = Extremes(k)
+    seen, sifted = Extremes(k), Extremes(k)
     for placed in stream:
         seen.add(placed)
+    for start in range(0, len(stream), 7):
+        part = stream[start : start + 7]
+        for row in sifted.wanted(np.array([placed.value for placed in part])):
+            sifted.add(part[row])
+    assert list(sifted.ranked()) == list(seen.ranked())
     first = list({placed.text: placed for placed in reversed(stream)}.values())
     for name, sign in (("top", -1), ("bottom", 1)):
         expected = sorted(first, key=lambda placed: (sign * placed.value, placed.index))[:k]

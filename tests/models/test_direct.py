@@ -94,12 +94,13 @@ def test_gradients_are_what_changing_a_neuron_does_when_all_others_are_held(
     found = direct_gradients(exact, asked(exact))
     answers = asked(exact).answers
     for layer in (0, toy.layers - 1):
-        step = 1e-5
+        # Some norms compute in float32 whatever they are given: a smaller step would be lost in their rounding.
+        step = 3e-3
         up, down = (log_probability(nudged(toy, exact, layer, by), answers) for by in (step, -step))
         expected = (up - down) / (2 * step)
         mine = found.gradients[layer][:, UNIT]
         largest = found.gradients[layer].abs().max()
-        assert bool(((mine - expected).abs() <= 1e-5 * largest).all()), (architecture, layer)
+        assert bool(((mine - expected).abs() <= 1e-3 * largest).all()), (architecture, layer)
 
 
 def test_in_the_last_layer_the_direct_paths_are_all_paths(model: Model) -> None:
@@ -119,8 +120,8 @@ def test_maps_carry_a_value_slot_to_the_logits(
         for layer in (0, toy.layers - 1):
             [slots] = value_slots(model, model.layout().set([Neuron(layer, UNIT)]))
             rise = rows @ maps[layer] @ slots.read()[0]
-            expected = ((nudged(toy, model, layer, 1e-5) - nudged(toy, model, layer, -1e-5)) / 2e-5).mean(0)
-            torch.testing.assert_close(rise, expected, rtol=0, atol=float(1e-5 * expected.abs().max()))
+            expected = ((nudged(toy, model, layer, 3e-3) - nudged(toy, model, layer, -3e-3)) / 6e-3).mean(0)
+            torch.testing.assert_close(rise, expected, rtol=0, atol=float(1e-3 * expected.abs().max()))
     finally:
         model.module.float()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -89,7 +89,7 @@ def triggers(
         chosen = loaded.layout(site).set(as_names(neurons) or [])
     outcome = read_triggers(loaded, asked, chosen, texts, pooling=pooling, k=top, seed=seed, progress=shows_progress())
     if as_json:
-        about = {"model": loaded.name, "digest": loaded.digest, "facts": [asdict(one) for one in asked]}
+        about: dict[str, Any] = {"model": loaded.name, "digest": loaded.digest, "facts": [asdict(one) for one in asked]}
         about |= {"neurons": list(map(str, chosen)), "pooling": pooling, "n_texts": outcome.n_texts}
         about |= {"n_cut": outcome.n_cut, "n_empty": outcome.n_empty}
         print_json(about | {"means": outcome.means.to_dicts(), "sentences": outcome.sentences.to_dicts()})

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
 
 __all__ = ["Extremes", "Placed"]
 
@@ -43,6 +47,11 @@ class Extremes:
         self._top.add(placed)
         self._bottom.add(placed)
 
+    def wanted(self, values: Float[np.ndarray, " text"]) -> list[int]:
+        """Rows of those values that could still enter; what `add` makes of all others is nothing."""
+        high, low = self._top.threshold, -self._bottom.threshold
+        return [int(row) for row in np.flatnonzero(np.isfinite(values) & ((values > high) | (values < low)))]
+
     def top(self) -> list[Placed]:
         """The highest, first the highest of all."""
         return self._top.ranked()
@@ -59,6 +68,11 @@ class _Best:
     key: Callable[[Placed], float]
     heap: list[tuple[float, int, Placed]] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
+
+    @property
+    def threshold(self) -> float:
+        """What a key must exceed to enter."""
+        return self.heap[0][0] if len(self.heap) == self.k else -math.inf
 
     def add(self, placed: Placed) -> None:
         item = (self.key(placed), -placed.index, placed)

@@ -193,10 +193,11 @@ def key_texts(
     total = len(texts) if isinstance(texts, list | tuple) else None
     with tqdm(desc="reading", unit="text", disable=not progress, total=total) as bar:
         for block in read_activations(model, texts, neurons):
-            for row in np.flatnonzero(np.isfinite(block.values[:, 0])).tolist():
-                pairs = zip(seen, block.values[row].tolist(), block.peaks[row].tolist(), strict=True)
-                for extremes, value, peak in pairs:
-                    extremes.add(Placed(value, block.start + row, block.texts[row], peak))
+            for column, extremes in enumerate(seen):
+                values = block.values[:, column]
+                for row in extremes.wanted(values):
+                    peak = int(block.peaks[row, column])
+                    extremes.add(Placed(float(values[row]), block.start + row, block.texts[row], peak))
             bar.update(len(block.texts))
     rows = [
         (str(neuron), rank, p.value, token_at(model, p.text, p.peak), p.index + 1, p.text)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.extremes import Extremes, Placed
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.knowledge.mentions import KINDS, kind_of
+from neuronatlas.knowledge.mentions import KINDS, Mentions, kind_of
 from neuronatlas.models.model import Model
 from neuronatlas.models.reading import TextBlock, TextError, read_activations, token_at
 from neuronatlas.neurons import NeuronSet
@@ -81,15 +81,17 @@ class _Target:
         means: Float[np.ndarray, " text"] = block.values[:, self.columns].mean(1)
         return means
 
-    def see(self, block: TextBlock, values: Float[np.ndarray, " text"]) -> Float[np.ndarray, "text kind"]:
-        """Rank the block's texts, and say of each which kind it is: 1 in that column, 0 in all where it is empty."""
-        kinds = np.zeros((len(block.texts), len(KINDS)))
-        loudest = self.columns[block.values[:, self.columns].argmax(1)]
-        for row, (text, value) in enumerate(zip(block.texts, values, strict=True)):
-            if np.isfinite(value):
-                kinds[row, KINDS.index(kind_of(text, self.facts))] = 1.0
-                peak = int(block.peaks[row, loudest[row]])
-                self.extremes.add(Placed(float(value), block.start + row, text, peak))
+    def rank(self, block: TextBlock, values: Float[np.ndarray, " text"]) -> None:
+        """Keep those of the block's texts that are among the extremes."""
+        for row in self.extremes.wanted(values):
+            loudest = self.columns[int(block.values[row, self.columns].argmax())]
+            peak = int(block.peaks[row, loudest])
+            self.extremes.add(Placed(float(values[row]), block.start + row, block.texts[row], peak))
+
+    def members(self, mentions: Mentions, values: Float[np.ndarray, " text"]) -> Float[np.ndarray, "text kind"]:
+        """Which kind each text is: 1 in that column, and 0 in all where it is empty."""
+        kinds: Float[np.ndarray, "text kind"] = np.eye(len(KINDS))[mentions.kinds(self.facts)]
+        kinds[~np.isfinite(values)] = 0.0
         return kinds
 
 
@@ -149,10 +151,12 @@ def triggers_of_many(
     n_texts = n_cut = n_empty = 0
     with tqdm(desc="reading", unit="sentence", disable=not progress, total=_length(texts)) as bar:
         for block in read_activations(model, texts, together, pooling=pooling):
+            mentions = Mentions(block.texts)
             weights = StreamedMeans.weights(len(block.texts), seed, block.start)
             for target, mean in zip(seen, means, strict=True):
                 values = target.values(block)
-                mean.add(np.nan_to_num(values), target.see(block, values), weights)
+                target.rank(block, values)
+                mean.add(np.nan_to_num(values), target.members(mentions, values), weights)
             n_texts, n_cut = n_texts + len(block.texts), n_cut + int(block.cut.sum())
             n_empty += int(np.isnan(block.values[:, 0]).sum())
             bar.update(len(block.texts))

@@ -31,7 +31,7 @@ RANKS = {
     "relation": pl.String,
     "neuron": pl.String,
     "condition": pl.String,
-    "rank": pl.Int64,
+    "rank": pl.Float64,
     "n_tokens": pl.Int64,
 }
 UNREAD = {"table": pl.String, "reason": pl.String}
@@ -108,6 +108,6 @@ def _held(asked: Sequence[AskedFact], own: Mapping[int, NeuronSet], seed: int) -
     return held
 
 
-def _rank(rise: Tensor, token: int) -> int:
-    """1 for the token that is promoted most."""
-    return 1 + int(torch.count_nonzero(rise > rise[token]))
+def _rank(rise: Tensor, token: int) -> float:
+    """1 for the token that is promoted most; tokens that rise alike share the mean of their ranks."""
+    return float(torch.count_nonzero(rise > rise[token]) + (1 + torch.count_nonzero(rise == rise[token])) / 2)

@@ -45,7 +45,7 @@ def memory_sentence(tables: Tables) -> str:
     return f"{told}{control}; its median rank is {middle} of {n_tokens:,} tokens{against}."
 
 
-def _near(ranks: list[int]) -> str:
+def _near(ranks: list[float]) -> str:
     return percent(sum(rank <= _NEAR for rank in ranks) / len(ranks))
 
 
