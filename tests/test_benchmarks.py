@@ -19,8 +19,8 @@ from transformers import DynamicCache
 
 import neuronatlas as na
 from neuronatlas.knowledge.attribution import attribute_queries
-from tests.experts import FACTS, knowing
 from neuronatlas.knowledge.rules import RULES
+from tests.experts import FACTS, knowing
 
 # The scripts find each other in their own folder, as they do when they are run.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))

@@ -89,11 +89,12 @@ def direct_gradients(model: Model, prompts: Prompts, site: str = "ffn") -> Path:
     if model.kind == "seq2seq":
         raise DirectError(f"{model.name} has no direct paths that could be followed: {_TWO_STACKS}")
     clean = Plain(model, prompts, site)
-    rows = torch.arange(len(prompts), device=prompts.positions.device)
+    # Indices on the CPU serve layers on any device.
+    rows, positions = torch.arange(len(prompts)), prompts.positions.cpu()
     leaves = [values.detach().clone().requires_grad_() for values in clean.neurons]
 
     def put(leaf: Tensor) -> Edit:
-        return lambda values: values.index_put((rows, prompts.positions), leaf.to(values.dtype))
+        return lambda values: values.index_put((rows, positions), leaf.to(values.dtype))
 
     edits = {point: put(leaf) for point, leaf in zip(clean.points, leaves, strict=True)}
     with torch.enable_grad(), direct_paths(model), tapped(model.module, edits):
@@ -131,13 +132,13 @@ def _jacobians(
     model: Model, embedding: nn.Linear, points: Sequence[Point], prompts: Prompts
 ) -> list[Float[Tensor, "output width"]]:
     """Sums over the prompts, by one backward pass for each number that the output embedding is given."""
-    rows = torch.arange(len(prompts), device=prompts.positions.device)
+    rows, places = torch.arange(len(prompts)), prompts.answer_positions.cpu()
     leaves: dict[Point, Tensor] = {}
 
     def add(point: Point) -> Edit:
         def edit(written: Tensor) -> Tensor:
             leaf = leaves[point] = written.new_zeros(len(rows), written.shape[-1]).requires_grad_()
-            return written.index_put((rows, prompts.answer_positions), leaf, accumulate=True)
+            return written.index_put((rows, places), leaf, accumulate=True)
 
         return edit
 
@@ -145,7 +146,7 @@ def _jacobians(
     with torch.enable_grad(), direct_paths(model), tapped(model.module, {point: add(point) for point in points}):
         with record_calls([embedding], calls):
             logits = prompts.logits(model)
-        given = _given(model, calls)[rows, prompts.answer_positions]
+        given = _given(model, calls)[rows, places]
         _require_order(model, first_tensor(calls[0].output), logits, prompts)
         inputs = [leaves[point] for point in points]
         found = [torch.autograd.grad(column.sum(), inputs, retain_graph=True) for column in given.unbind(1)]
@@ -183,7 +184,7 @@ def _given(model: Model, calls: Sequence[Call]) -> Tensor:
 def _require_order(model: Model, products: Tensor | None, logits: Tensor, prompts: Prompts) -> None:
     """Refuse a model that does more to its logits than to cap or to scale them, which keeps the order of tokens."""
     assert products is not None
-    mine = products.detach()[torch.arange(len(prompts)), prompts.answer_positions]
+    mine = products.detach()[torch.arange(len(prompts)), prompts.answer_positions.cpu()]
     rising = logits.detach().gather(1, mine.argsort(dim=1)).diff(dim=1)
     slack = (TOLERANCE if model.dtype in (torch.float32, torch.float64) else _TOLERANCE_HALF) * logits.abs().max()
     if bool((rising < -slack).any()):
@@ -205,8 +206,8 @@ def _disproof(model: Model) -> str:
     matrices = {
         f"{block.path}.{name}": weight for block in model.blocks for name, weight in _matrices(block.module, model)
     }
-    if odd := next((name for name, weight in matrices.items() if not weight.is_floating_point()), ""):
-        return f"{odd} is quantised, so that its part in them cannot be told"
+    if odd := next((name for name, weight in matrices.items() if weight.is_meta or not weight.is_floating_point()), ""):
+        return f"{odd} is quantised or not in memory, so that its part in them cannot be told"
     ids = model.probe_ids
     with torch.no_grad():
         clean = model.logits(ids)
