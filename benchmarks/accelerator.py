@@ -22,7 +22,7 @@ import neuronatlas as na
 from arithmetic import needed
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.budgets import found_budget
-from neuronatlas.knowledge.quadrature import DEFAULT_RULE, RULES
+from neuronatlas.knowledge.quadrature import DEFAULT_RULE, QUADRATURES
 from neuronatlas.models.memory import LiveBytes
 from neuronatlas.models.queries import Query
 from outcome import table
@@ -31,7 +31,7 @@ from subjects import MissingSubjectError, asked_of_pararel, shared_folder
 
 __all__ = ["main"]
 
-STEPS = RULES[DEFAULT_RULE].steps
+STEPS = QUADRATURES[DEFAULT_RULE].steps
 PART = 512
 """Prompts that are given at once: their results are held until the last is done."""
 

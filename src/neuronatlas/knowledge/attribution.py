@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from neuronatlas.knowledge.budgets import DEFAULT_BUDGET
 from neuronatlas.knowledge.memory import ValueReader, ranked_prompts, ranked_tokens, spread_steps
 from neuronatlas.models.direct import DirectError
 from neuronatlas.models.model import Model
@@ -68,7 +69,12 @@ def _key_prompts(
 ) -> pl.DataFrame:
     count = min(MOST_PROMPTS, len(queries))
     some = [queries[index * len(queries) // count] for index in range(count)]
-    return ranked_prompts(model, neurons, some, k=PROMPTS, budget=settings.attribution_budget)
+    return ranked_prompts(model, neurons, some, k=PROMPTS, budget=_budget(settings))
+
+
+def _budget(settings: LocateSettings) -> int:
+    budget = settings.attribution_budget
+    return budget if isinstance(budget, int) else DEFAULT_BUDGET
 
 
 def _value_tables(
@@ -82,7 +88,7 @@ def _value_tables(
     if settings.site != SITE:
         raise SlotError(f"neurons of site {settings.site!r} have no value slots: only those of {SITE!r} do")
     held = _held(asked, own, settings.seed)
-    reader = ValueReader.at(model, spread_steps(queries), budget=settings.attribution_budget)
+    reader = ValueReader.at(model, spread_steps(queries), budget=_budget(settings))
     tokens: dict[Neuron, list[tuple[str, list[int], list[float]]]] = {}
     rows: list[tuple[object, ...]] = []
     for neuron, rise in reader.rises(NeuronSet.of(neurons.layout, held)):
