@@ -8,6 +8,7 @@ import torch
 
 from neuronatlas.models.gradients import choose_way, gradients_refused
 from neuronatlas.models.model import Model
+from neuronatlas.models.queries import AHEAD
 from neuronatlas.models.ways import Prompts
 
 __all__ = ["ProvedWays", "prove_ways"]
@@ -27,6 +28,8 @@ def prove_ways(model: Model) -> ProvedWays:
     reason = gradients_refused(model)
     if reason:
         return ProvedWays("none", "none", {"gradients": reason})
+    if model.sees_ahead:
+        return ProvedWays("none", "none", {"causality": f"it is {AHEAD}"})
     if model.kind == "seq2seq":
         return ProvedWays("plain", "plain", {"replay": "prompts of an encoder and a decoder are run whole"})
     ids = model.probe_ids

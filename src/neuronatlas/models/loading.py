@@ -18,7 +18,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from neuronatlas.models.experts import ExpertsError, choose
 from neuronatlas.models.heads import disprove_head
-from neuronatlas.models.model import Kind, Model, probe_decoder_ids, probe_ids, run_model
+from neuronatlas.models.model import Kind, Model, probe_decoder_ids, probe_ids, run_model, sees_ahead
 from neuronatlas.models.placement import DeviceMap, ModelError, Placement
 from neuronatlas.models.sites import Site, SiteError, propose_sites, prove
 from neuronatlas.models.stacks import Stack, StructureError, trace_blocks, trace_stacks
@@ -110,6 +110,7 @@ def _with_sites(
                 missing[proposal.name] = str(error)
     model = Model(module, tokenizer, kind, name, revision, found[0], sites, missing, site)
     model.encoder_blocks = found[1] if len(found) > 1 else ()
+    model.sees_ahead = kind == "causal" and sees_ahead(module, model.probe_ids)
     model.site(site)
     # Prompts of two sequences are run whole: there is no head to prove on single positions of one.
     model.ways["head"] = "the model has two stacks of blocks" if kind == "seq2seq" else disprove_head(model)

@@ -18,13 +18,14 @@ from neuronatlas.models.history import History
 from neuronatlas.models.sites import Site, SiteError
 from neuronatlas.models.stacks import StructureError
 from neuronatlas.models.structure import Block
-from neuronatlas.models.weights import execution_device, is_plain, stored_tensors
+from neuronatlas.models.weights import coded_modules, execution_device, is_plain, stored_tensors
 from neuronatlas.neurons import Layout
 
 __all__ = ["Kind", "Model", "ModelInputError"]
 
 Kind = Literal["masked", "causal", "seq2seq"]
 """What a model is asked: a place inside a text, what follows it, or what its decoder makes of it."""
+_ROUNDING, _ROUNDING_COARSE = 1e-4, 3e-2
 _LENGTHS = ("max_position_embeddings", "max_encoder_position_embeddings")
 Seen = list[tuple[ref[Tensor] | None, tuple[object, ...]]]
 
@@ -38,7 +39,8 @@ class Model:
     """A loaded model: its module and tokenizer, its kind, its blocks, its proved sites and why others are missing.
 
     `blocks` are those of the stack that answers are read from; `encoder_blocks` those of the encoder of a
-    sequence-to-sequence model, and () elsewhere.
+    sequence-to-sequence model, and () elsewhere. `sees_ahead` tells a model that is listed as causal and is not: what
+    follows a token moves its logits, so that it can be read but not asked for what comes next.
     """
 
     module: PreTrainedModel
@@ -56,6 +58,7 @@ class Model:
     encoder_blocks: tuple[Block, ...] = ()
     history: History = field(default_factory=History, repr=False)
     row_arguments: dict[str, dict[str, bool]] = field(default_factory=dict, repr=False)
+    sees_ahead: bool = False
 
     @property
     def has_experts(self) -> bool:
@@ -171,6 +174,16 @@ def run_model(
         given |= {"decoder_input_ids": decoder_ids, "decoder_attention_mask": torch.ones_like(decoder_ids)}
     logits: Tensor = module(**given, use_cache=False).logits
     return logits
+
+
+def sees_ahead(module: PreTrainedModel, ids: Int[Tensor, "row position"]) -> bool:
+    """Whether another last token moves the logits before it, beyond rounding."""
+    other = ids.clone()
+    other[:, -1] = ids[:, 0].flip(0)
+    with torch.no_grad():
+        moved = (run_model(module, ids) - run_model(module, other)).abs().amax((0, 2))
+    exact = module.dtype in (torch.float32, torch.float64) and not coded_modules(module)
+    return bool(moved[:-1].max() > (_ROUNDING if exact else _ROUNDING_COARSE) * moved[-1])
 
 
 def probe_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "2 7"]:

@@ -17,6 +17,7 @@ from typing import Literal
 from neuronatlas.models.model import Model
 
 __all__ = [
+    "AHEAD",
     "Query",
     "QueryError",
     "Step",
@@ -35,6 +36,12 @@ _SENTINEL, _NEXT_SENTINEL = "<extra_id_0>", "<extra_id_1>"
 
 
 Unit = Literal["P", "log P"]
+
+
+AHEAD = (
+    "listed as a causal model, but what follows a token moves its logits, so it cannot be asked for what comes next: "
+    "load it as its configuration makes it causal (is_decoder=True where it has that)"
+)
 
 
 class QueryError(ValueError):
@@ -253,6 +260,8 @@ def _masked(model: Model, prompt: Wording) -> _Encoded:
 
 
 def _causal(model: Model, prompt: Wording) -> _Encoded:
+    if model.sees_ahead:
+        raise QueryError(f"{model.name} is {AHEAD}")
     text = _up_to_the_place(prompt.left, prompt.right, "causal")
     ids, filled = _open_ended(model, text), _open_ended(model, prompt.left + prompt.answer)
     if filled[: len(ids)] != ids:
