@@ -114,6 +114,8 @@ def compare(model: na.Model, facts: Sequence[na.Fact], each: int, count: int) ->
     """All rules on some facts of a model, and random neurons in the layers of the reference's; and how many facts."""
     corruptions = {name: make(facts) for name, make in CORRUPTIONS.items()}
     asked = known_facts(model, facts, each, list(corruptions.values()))
+    if not asked:
+        raise SystemExit(f"{model.name} knows none of the {len(facts)} facts on prompts that can be corrupted")
     ways: dict[str, tuple[str, Corruption | None]] = {}
     for name, rule in RULES.items():
         if rule.corrupts:
@@ -161,7 +163,8 @@ def main(
 ) -> None:
     """Compare the rules, and print a table for each model."""
     model = na.load(na.specimen_folder())
-    facts = demo_facts(model, 1 if quick else each)[: 2 if quick else None]
+    # A prompt is corrupted by the subjects of other facts of its relation, so one fact of each would not do.
+    facts = demo_facts(model, max(each, 4))[: 4 if quick else None]
     parts = [as_markdown("specimen", *compare(model, facts, each, count), count)]
     if not quick:
         try:
