@@ -13,23 +13,26 @@ PACKAGE = ROOT / "src" / "neuronatlas"
 LONGEST_FILE = 400
 
 BASE = ("neurons", "statistics")
+MEASURES = ("overlaps", "depths")
 FINDING = (*BASE, "models", "knowledge", "probing", "readers")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "neurons": (),
     "durable": (),
     "addresses": ("neurons",),
     "statistics": ("neurons",),
+    "overlaps": BASE,
+    "depths": BASE,
     "models": BASE,
     "knowledge": (*BASE, "durable", "models"),
-    "probing": (*BASE, "addresses", "durable", "models"),
+    "probing": (*BASE, *MEASURES, "addresses", "durable", "models"),
     "readers": ("knowledge.edit_cases", "knowledge.facts", "probing.corpora"),
     "specimen": (),
     "atlas.provenance": ("neurons",),
     "atlas.store": ("neurons", "durable", "atlas.provenance"),
-    "atlas": (*BASE, "addresses", "durable", "atlas"),
-    "studies": (*FINDING, "addresses", "durable", "specimen", "atlas"),
-    "cli": (*FINDING, "addresses", "durable", "specimen", "atlas", "studies", ""),
-    "": (*FINDING, "specimen", "atlas", "studies"),
+    "atlas": (*BASE, *MEASURES, "addresses", "durable", "atlas"),
+    "studies": (*FINDING, *MEASURES, "addresses", "durable", "specimen", "atlas"),
+    "cli": (*FINDING, *MEASURES, "addresses", "durable", "specimen", "atlas", "studies", ""),
+    "": (*FINDING, *MEASURES, "specimen", "atlas", "studies"),
     "__main__": ("cli",),
 }
 """What a module may import beside its own room; the longest entry that holds it counts. "" is the package itself."""

@@ -10,6 +10,7 @@
 """
 
 from neuronatlas.atlas import Atlas, AtlasError, write_report
+from neuronatlas.depths import Localisation, Shift, layer_shift, localisation
 from neuronatlas.knowledge.attribution import Attribution, AttributionError, attribute
 from neuronatlas.knowledge.corruptions import OtherSubjects, SubjectNoise
 from neuronatlas.knowledge.edit_cases import EditCase
@@ -47,6 +48,7 @@ from neuronatlas.models.reading import TextError
 from neuronatlas.models.reinitialise import reinitialised
 from neuronatlas.models.slots import SlotError
 from neuronatlas.neurons import Layout, LayoutMismatchError, Neuron, NeuronError, NeuronScores, NeuronSet
+from neuronatlas.overlaps import Overlap, carried_over, overlap
 from neuronatlas.probing.activations import Activations, ActivationsError
 from neuronatlas.probing.controls import selectivity
 from neuronatlas.probing.corpora import Corpus, CorpusError, Sentence
@@ -102,6 +104,7 @@ __all__ = [
     "KnowledgeNeurons",
     "Layout",
     "LayoutMismatchError",
+    "Localisation",
     "LocateSettings",
     "Model",
     "ModelError",
@@ -111,6 +114,7 @@ __all__ = [
     "NeuronSet",
     "OtherSubjects",
     "OutputRowError",
+    "Overlap",
     "ProbeError",
     "QueryError",
     "Ranking",
@@ -120,6 +124,7 @@ __all__ = [
     "SalienceSettings",
     "Sentence",
     "SettingsError",
+    "Shift",
     "SiteError",
     "SlotError",
     "SubjectNoise",
@@ -130,6 +135,7 @@ __all__ = [
     "build_atlas",
     "build_salience_atlas",
     "capture",
+    "carried_over",
     "class_effects",
     "corpus_of_specimen",
     "describe",
@@ -145,11 +151,14 @@ __all__ = [
     "judge_together",
     "key_prompts",
     "key_texts",
+    "layer_shift",
     "live_edits",
     "load",
+    "localisation",
     "locate",
     "minimal_set",
     "open_activations",
+    "overlap",
     "property_effects",
     "rank",
     "read_corpus",

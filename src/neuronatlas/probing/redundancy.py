@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float32, Float64, Int
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.stats import hypergeom
 from tqdm.auto import tqdm
 
 from neuronatlas.neurons import Layout, Neuron, NeuronSet
+from neuronatlas.overlaps import overlap
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.ranking import Ranking
 from neuronatlas.statistics import benjamini_hochberg
@@ -193,8 +193,12 @@ def overlaps(sets: Mapping[str, NeuronSet], pool: NeuronSet | None = None) -> pl
         if pool is not None and not neurons <= pool:
             outside = len(neurons - pool)
             raise RedundancyError(f"{outside} of the {len(neurons)} neurons of {name!r} are not in the pool: widen it")
-    rows = [(a, b, *_overlap(sets[a], sets[b], pool)) for a, b in combinations(sets, 2)]
-    frame = pl.DataFrame(rows, schema=_OVERLAPS, orient="row")
+    found = [(a, b, overlap(sets[a], sets[b], pool)) for a, b in combinations(sets, 2)]
+    rows = [
+        {"first": a, "second": b} | {name: getattr(one, field) for name, field in _FIELDS.items()}
+        for a, b, one in found
+    ]
+    frame = pl.DataFrame(rows, schema=_OVERLAPS)
     return frame.with_columns(q_value=pl.Series(benjamini_hochberg(frame["p_value"].to_numpy()), dtype=pl.Float64))
 
 
@@ -209,6 +213,18 @@ _OVERLAPS = {
     "expected_jaccard": pl.Float64,
     "expected_in_layers": pl.Float64,
     "p_value": pl.Float64,
+}
+
+
+_FIELDS = {
+    "n_first": "n_first",
+    "n_second": "n_second",
+    "n_both": "n_shared",
+    "jaccard": "jaccard",
+    "expected_both": "expected",
+    "expected_jaccard": "expected_jaccard",
+    "expected_in_layers": "expected_in_layers",
+    "p_value": "p_value",
 }
 
 
@@ -229,26 +245,6 @@ def layer_histogram(neurons: NeuronSet, pool: NeuronSet | None = None) -> pl.Dat
             "share": _shares(counts),
             "pool_share": _shares(widths),
         }
-    )
-
-
-def _overlap(first: NeuronSet, second: NeuronSet, pool: NeuronSet | None) -> tuple[float, ...]:
-    first.layout.require(second.layout)
-    widths = _widths(first.layout, pool)
-    size, ours, theirs, both = int(widths.sum()), len(first), len(second), len(first & second)
-    counts = np.arange(min(ours, theirs) + 1)
-    jaccard = counts / np.maximum(ours + theirs - counts, 1)
-    chance = hypergeom(size, ours, theirs)
-    in_layers = first.layer_histogram() * second.layer_histogram() / np.maximum(widths, 1)
-    return (
-        ours,
-        theirs,
-        both,
-        first.overlap(second),
-        ours * theirs / size,
-        float(chance.pmf(counts) @ jaccard),
-        float(in_layers.sum()),
-        float(np.clip(chance.sf(both - 1), 0, 1)),
     )
 
 
