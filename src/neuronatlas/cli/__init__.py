@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import neuronatlas
-from neuronatlas.cli import atlases, checking, editing, inspecting, probing, triggering
+from neuronatlas.cli import atlases, checking, editing, inspecting, probing, salient_study, triggering
 from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
@@ -62,6 +62,16 @@ EDIT_COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
 for name, edit_command in EDIT_COMMANDS:
     edits.command(name, help=_help(edit_command))(run_safely(edit_command))
 app.add_typer(edits, name="edit")
+
+studies = typer.Typer(
+    help="Ask the questions of a paper of some models, end to end, in one report.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+STUDY_COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (("salient-neurons", salient_study.salient_neurons),)
+for name, study_command in STUDY_COMMANDS:
+    studies.command(name, help=_help(study_command))(run_safely(study_command))
+app.add_typer(studies, name="study")
 
 
 def _print_version(wanted: bool) -> None:

@@ -63,6 +63,7 @@ def build_salience_atlas(
     folder: str | Path,
     settings: SalienceSettings | None = None,
     *,
+    stages: Sequence[Stage] = STAGES,
     command: str = "",
     keep_activations: bool = False,
     progress: bool = True,
@@ -71,7 +72,8 @@ def build_salience_atlas(
 
     `corpora` are the same sentences with the labels of one property each: their activations are extracted once, into
     `folder/activations`, where they stay with `keep_activations`. Interrupted at any moment, the same call takes up
-    where it was and ends in the same bytes. Tables: properties, classes, dropped_classes, rankings, agreement,
+    where it was and ends in the same bytes. A study may choose `stages` and add its own: `probe`, `rank` and
+    `select` are what others read. Tables of all stages: properties, classes, dropped_classes, rankings, agreement,
     ablation, minimal, sets, disjoint, layers, layer_probes, interventions, class_interventions, neurons, contexts,
     overlaps, measures, notes; `tables.SCHEMAS` has their columns. Arrays `probe-0`, `probe-1`, ...: the probes.
 
@@ -85,9 +87,11 @@ def build_salience_atlas(
     folder = Path(folder)
     about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
     plain = described(settings, corpora)
+    if tuple(stages) != STAGES:
+        plain["stages"] = [stage.name for stage in stages]
     with Atlas.create_or_resume(folder, model=about, settings=plain, command=command, seed=settings.seed) as atlas:
         if atlas.state != "complete":
-            _fill(atlas, model, corpora, settings, progress)
+            _fill(atlas, model, corpora, settings, stages, progress)
         _clear(folder, keep_activations)
     return Atlas.open(folder)
 
@@ -119,7 +123,14 @@ def _check_layers(model: Model, settings: SalienceSettings) -> None:
         raise SettingsError(f"no layer {unknown[0]}: site {settings.site!r} has layers 0 to {n_layers - 1}")
 
 
-def _fill(atlas: Atlas, model: Model, corpora: Sequence[Corpus], settings: SalienceSettings, progress: bool) -> None:
+def _fill(
+    atlas: Atlas,
+    model: Model,
+    corpora: Sequence[Corpus],
+    settings: SalienceSettings,
+    stages: Sequence[Stage],
+    progress: bool,
+) -> None:
     def extracted(source: Model, folder: Path) -> Activations:
         return extract(
             source,
@@ -143,7 +154,7 @@ def _fill(atlas: Atlas, model: Model, corpora: Sequence[Corpus], settings: Salie
     acts = extracted(model, atlas.folder / ACTIVATIONS)
     shared = Shared(atlas, model, settings, acts, _lost(atlas.folder / ACTIVATIONS), untrained, clusters)
     works = [Property(shared, index, corpus) for index, corpus in enumerate(corpora)]
-    _in_parts(atlas, works, progress)
+    _in_parts(atlas, works, stages, progress)
     _summarise(atlas, shared, works)
     atlas.finish()
 
@@ -154,8 +165,8 @@ def _lost(folder: Path) -> Lost:
     return sum((Lost(shard["vanished"], shard["cut"]) for shard in manifest.shards), Lost())
 
 
-def _in_parts(atlas: Atlas, works: Sequence[Property], progress: bool) -> None:
-    steps = [(work, stage) for work in works for stage in STAGES]
+def _in_parts(atlas: Atlas, works: Sequence[Property], stages: Sequence[Stage], progress: bool) -> None:
+    steps = [(work, stage) for work in works for stage in stages]
     done = sum(atlas.has_part(stage.name, work.index) for work, stage in steps)
     with tqdm(total=len(steps), initial=done, unit="step", disable=not progress) as bar:
         for work, stage in steps:
@@ -163,6 +174,8 @@ def _in_parts(atlas: Atlas, works: Sequence[Property], progress: bool) -> None:
                 bar.set_description(f"{work.label}: {stage.doing}")
                 atlas.write_part(stage.name, work.index, stage.work(work))
                 bar.update()
+            if stage is stages[-1]:
+                work.let_go()
 
 
 def _summarise(atlas: Atlas, shared: Shared, works: Sequence[Property]) -> None:

@@ -131,6 +131,11 @@ class Property:
         """The minimal set, from the atlas."""
         return NeuronSet.of(self.shared.acts.layout, neurons_in(self._stored("sets").filter(pl.col("set") == 0)))
 
+    def let_go(self) -> None:
+        """Free the memory of the rows: the next property has its own."""
+        for name in ("examples", "split", "test_hits"):
+            self.__dict__.pop(name, None)
+
     def _stored(self, table: str) -> pl.DataFrame:
         return pl.concat(self.shared.atlas.read_parts(table)).filter(pl.col("label") == self.label)
 

@@ -17,7 +17,7 @@ from neuronatlas.addresses import address_schema
 from neuronatlas.neurons import Layout
 from neuronatlas.statistics import Interval
 
-__all__ = ["SCHEMAS", "bounds", "frame", "named"]
+__all__ = ["SCHEMAS", "bounds", "frame", "framed", "named"]
 
 _SCORE = {"accuracy": pl.Float64, "low": pl.Float64, "high": pl.Float64}
 _PLACE = {"layer": pl.Int64, "expert": pl.Int64, "unit": pl.Int64}
@@ -82,10 +82,20 @@ def frame(table: str, rows: Iterable[Mapping[str, Any]], layout: Layout | None =
         assert layout is not None, f"table {table} is of neurons: give their layout"
         left_out = _PLACE.keys() - address_schema(layout).keys()
         schema = {name: kind for name, kind in schema.items() if name not in left_out}
+    return framed(table, schema, listed)
+
+
+def framed(table: str, schema: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows as a table of a schema; what a row lacks, or has as NaN, is null.
+
+    >>> framed("sizes", {"label": pl.String, "size": pl.Float64}, [{"label": "upos", "size": float("nan")}]).row(0)
+    ('upos', None)
+    """
+    listed = list(rows)
     unknown = {name for row in listed for name in row} - set(schema)
     assert not unknown, f"table {table} has no column {', '.join(sorted(unknown))}"
     values = [tuple(_plain(row.get(name)) for name in schema) for row in listed]
-    return pl.DataFrame(values, schema=schema, orient="row")
+    return pl.DataFrame(values, schema=dict(schema), orient="row")
 
 
 def bounds(found: Interval, name: str = "accuracy", prefix: str = "") -> dict[str, float]:

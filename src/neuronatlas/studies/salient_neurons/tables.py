@@ -1,0 +1,71 @@
+"""The tables of a study of salient neurons: their columns, and how rows become a frame.
+
+Those of a study have the name of the model first, those that the study adds to a model's own atlas the property. Scores
+are shares from 0 to 1; `low` and `high` are bounds of 95 %; null is what was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from neuronatlas.studies.salience.tables import framed
+
+__all__ = ["ADDED", "SCHEMAS", "ranged", "table"]
+
+
+def ranged(*names: str) -> dict[str, type[pl.DataType]]:
+    """Columns of numbers with their bounds.
+
+    >>> list(ranged("accuracy"))
+    ['accuracy', 'accuracy_low', 'accuracy_high']
+    """
+    return {f"{name}{end}": pl.Float64 for name in names for end in ("", "_low", "_high")}
+
+
+_LABEL: dict[str, type[pl.DataType]] = {"label": pl.String}
+_MODEL: dict[str, type[pl.DataType]] = {"model": pl.String} | _LABEL
+_SET: dict[str, type[pl.DataType]] = {"n_neurons": pl.Int64, "set_size": pl.Int64, "set_share": pl.Float64}
+_CLASS_SET: dict[str, type[pl.DataType]] = (
+    {"class": pl.String, "n_train": pl.Int64, "n_test": pl.Int64}
+    | _SET
+    | {"reached": pl.Boolean}
+    | ranged("accuracy", "set_accuracy", "selectivity")
+    | {"left_out": pl.String}
+)
+_PLACE: dict[str, type[pl.DataType]] = {"layer": pl.Int64, "n": pl.Int64, "width": pl.Int64}
+
+ADDED: dict[str, dict[str, type[pl.DataType]]] = {
+    # A class against equally many words of the others, or why it was not asked for, `left_out`.
+    "class_sets": _LABEL | _CLASS_SET,
+    "class_set_layers": _LABEL | {"class": pl.String} | _PLACE,
+    # The top neurons of a probe that was trained on labels in random order.
+    "shuffled_layers": _LABEL | _PLACE,
+    "likeness": _LABEL | {"n_set": pl.Int64, "n_clusters": pl.Int64, "n_alike": pl.Int64, "threshold": pl.Float64},
+}
+"""Tables that a study adds to the atlas of each model."""
+
+SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
+    "members": {"model": pl.String, "role": pl.String, "base": pl.String, "kind": pl.String, "site": pl.String}
+    | {"n_layers": pl.Int64, "n_neurons": pl.Int64, "digest": pl.String, "folder": pl.String},
+    "minimal_sets": _MODEL
+    | dict.fromkeys(("n_classes", "n_train", "n_test"), pl.Int64)
+    | _SET
+    | {"reached": pl.Boolean}
+    | ranged("accuracy", "set_accuracy", "selectivity", "random_weights", "shuffled")
+    | dict.fromkeys(("majority", "word_majority", "control_accuracy"), pl.Float64),
+    "class_sets": _MODEL | _CLASS_SET,
+    "curves": _MODEL | {"which": pl.String, "n_neurons": pl.Int64, "share": pl.Float64} | ranged("accuracy"),
+}
+"""Tables of the study itself."""
+
+
+def table(name: str, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows as one of the study's own tables; what a row lacks, or has as NaN, is null.
+
+    >>> table("members", [{"model": "specimen", "n_layers": 5}]).select("model", "n_layers", "kind").row(0)
+    ('specimen', 5, None)
+    """
+    return framed(name, SCHEMAS[name], rows)
