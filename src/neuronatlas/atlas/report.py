@@ -8,7 +8,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from neuronatlas import durable
-from neuronatlas.atlas import knowledge, salience
+from neuronatlas.atlas import knowledge, salience, salient_study
 from neuronatlas.atlas.page import Kind, Page, flattened
 from neuronatlas.atlas.provenance import AtlasError
 from neuronatlas.atlas.store import Atlas
@@ -16,7 +16,11 @@ from neuronatlas.atlas.style import DARK, DARK_COLOURS, LIGHT
 
 __all__ = ["KINDS", "write_report"]
 
-KINDS: dict[str, Kind] = {"properties": salience.KIND, "facts": knowledge.KIND}
+KINDS: dict[str, Kind] = {
+    "properties": salience.KIND,
+    "facts": knowledge.KIND,
+    "minimal_sets": salient_study.KIND,
+}
 """The kinds of atlas that have a report, by the table that tells an atlas's kind; the first one found counts."""
 
 

@@ -144,10 +144,9 @@ def likeness(work: Property) -> Tables:
 
 
 def spread(neurons: NeuronSet, pool: NeuronSet) -> Iterator[dict[str, Any]]:
-    """How many of some neurons lie in each layer, beside how many there are; one row a layer that the pool has."""
-    counts, widths = neurons.layer_histogram(), pool.layer_histogram()
-    for layer in np.flatnonzero(widths):
-        yield {"layer": int(layer), "n": int(counts[layer]), "width": int(widths[layer])}
+    """How many of some neurons lie in each layer of the site, beside how many were read there (0 in some, maybe)."""
+    for layer, (n, width) in enumerate(zip(neurons.layer_histogram(), pool.layer_histogram(), strict=True)):
+        yield {"layer": layer, "n": int(n), "width": int(width)}
 
 
 def _spanned(name: str, found: Interval) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from neuronatlas.atlas import Atlas
 from neuronatlas.probing.corpora import Corpus
-from neuronatlas.studies.salient_neurons import minimal
+from neuronatlas.studies.salient_neurons import architectures, layers, minimal, redundancy
 from neuronatlas.studies.salient_neurons.measuring import stages
 from neuronatlas.studies.salient_neurons.settings import StudySettings, study_described
 from neuronatlas.studies.salient_neurons.study import (
@@ -25,7 +25,10 @@ __all__ = ["QUESTIONS", "salient_study"]
 
 QUESTIONS: tuple[Question, ...] = (
     Question("minimal", "minimal sets", minimal.answered),
-    # (ii) layers, (iii) redundancy, (iv) fine-tuning, (v) architectures, (vi) languages
+    Question("layers", "layers", layers.answered),
+    Question("redundancy", "redundancy", redundancy.answered),
+    # (iv) fine-tuning has its place here, (vi) languages at the end.
+    Question("architectures", "architectures", architectures.answered),
 )
 """A question is one module with one function that gives its tables; it may find that there is nothing to ask."""
 

@@ -58,6 +58,33 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     | dict.fromkeys(("majority", "word_majority", "control_accuracy"), pl.Float64),
     "class_sets": _MODEL | _CLASS_SET,
     "curves": _MODEL | {"which": pl.String, "n_neurons": pl.Int64, "share": pl.Float64} | ranged("accuracy"),
+    # `of`: the minimal set, the top neurons of the ranking, the set of a class, or the top ones on shuffled labels.
+    "layer_shares": _MODEL
+    | {"of": pl.String, "class": pl.String, "layer": pl.Int64, "depth": pl.Float64}
+    | {"n": pl.Int64, "share": pl.Float64, "width": pl.Int64},
+    "localisation": _MODEL
+    | {"of": pl.String, "class": pl.String, "n": pl.Int64}
+    | ranged("mean_depth", "index", "chance", "excess")
+    | dict.fromkeys(("p", "p_adjusted"), pl.Float64)
+    | ranged("shuffled_moved", "shuffled_distance")
+    | dict.fromkeys(("shuffled_expected", "shuffled_p"), pl.Float64),
+    "layer_probes": _MODEL | {"layer": pl.Int64, "depth": pl.Float64, "upto": pl.Boolean} | ranged("accuracy"),
+    "redundancy": _MODEL
+    | {"set_size": pl.Int64, "n_disjoint": pl.Int64, "disjoint_bound": pl.Boolean, "share_in_sets": pl.Float64}
+    | {"n_clusters": pl.Int64, "redundant_share": pl.Float64, "threshold": pl.Float64}
+    | {"set_clusters": pl.Int64, "n_alike": pl.Int64, "copies": pl.Float64}
+    | {"n_layers": pl.Int64, "lowest_enough": pl.Int64, "n_can_go": pl.Int64, "share_can_go": pl.Float64}
+    | {"best_layer": pl.Int64}
+    | ranged("best_layer_accuracy"),
+    "disjoint_sets": _MODEL | {"set": pl.Int64, "n_neurons": pl.Int64, "reached": pl.Boolean} | ranged("accuracy"),
+    "property_pairs": _MODEL
+    | {"other": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
+    | dict.fromkeys(("jaccard", "expected", "expected_jaccard", "p", "expected_in_layers", "p_in_layers"), pl.Float64)
+    | {"p_adjusted": pl.Float64, "distance": pl.Float64},
+    "model_pairs": _LABEL
+    | {"of": pl.String, "model": pl.String, "other": pl.String, "n_first": pl.Int64, "n_second": pl.Int64}
+    | ranged("overlap", "moved", "distance")
+    | dict.fromkeys(("expected", "p", "p_moved", "p_adjusted", "excess_difference"), pl.Float64),
 }
 """Tables of the study itself."""
 

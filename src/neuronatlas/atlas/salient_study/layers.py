@@ -1,0 +1,131 @@
+"""The section on layers: where the neurons of a property lie, how localised they are, and what properties share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
+from neuronatlas.atlas.salience import curves, places
+from neuronatlas.atlas.salience.names import short_name
+from neuronatlas.atlas.salient_study import figures
+from neuronatlas.atlas.salient_study.reading import (
+    as_salience,
+    labels,
+    listing,
+    looks,
+    models,
+    rows,
+    spanned,
+)
+from neuronatlas.atlas.style import GREY, Look
+from neuronatlas.atlas.wording import listed, number
+
+__all__ = ["section"]
+
+ALPHA = 0.05
+_NOTE = (
+    "Localised beyond chance: 0 for a set as even over the layers as equally many random neurons, 1 for one in the "
+    "narrowest layer alone; whiskers and brackets are 95 % intervals over neurons. p: how often random neurons are as "
+    "localised, adjusted for all properties and models. Shuffled labels: the same number of top neurons of a probe on "
+    "labels in random order; distance from these in units of depth, in brackets what chance alone would give."
+)
+_SETS = {"top": "top neurons", "set": "minimal set"}
+
+
+def section(tables: Tables) -> Section:
+    """In which layers, and how localised."""
+    plots = [*_heatmaps(tables), *_localised(tables), *_probes(tables), *_overlaps(tables)]
+    title = "How localised or distributed over layers"
+    return Section("layers", "Layers", title, _finding(tables), tuple(plots), (_listing(tables),), _NOTE)
+
+
+def _finding(tables: Tables) -> str:
+    told = []
+    for model in models(tables):
+        found = [row for row in rows(tables, "localisation", of="top", model=model) if row["mean_depth"] is not None]
+        ordered = sorted(found, key=lambda row: row["mean_depth"])
+        places_text = listed([f"{short_name(row['label'])} ({number(row['mean_depth'], 2)})" for row in ordered], 8)
+        beyond = [row for row in found if row["p_adjusted"] is not None and row["p_adjusted"] <= ALPHA]
+        most = max(found, key=lambda row: row["excess"] or 0, default=None)
+        text = f"In {model}, from low to high by the mean depth of their top neurons: {places_text}; "
+        text += f"{len(beyond)} of {len(found)} are more localised than random neurons"
+        if most is not None and most["excess"] is not None:
+            text += f", {short_name(most['label'])} the most, {spanned(most, 'excess')} beyond chance"
+        told.append(f"{text}.")
+    return " ".join(told)
+
+
+def _heatmaps(tables: Tables) -> Iterator[Plot]:
+    shown = []
+    share = tables["localisation"].filter(pl.col("of") == "top")["n"].max()
+    for place, model in enumerate(models(tables)):
+        caption = f"{model}: share of each property's {share} top neurons in every layer (%)."
+        shown.append(Plot(f"top-layers-{place}", places.layer_heatmap(as_salience(tables, model, "top")), caption))
+    for place, model in enumerate(models(tables)):
+        caption = f"{model}: the same for the minimal sets, which differ in size."
+        shown.append(Plot(f"set-layers-{place}", places.layer_heatmap(as_salience(tables, model)), caption))
+    for plot in shown:
+        plot.figure.update_traces(colorbar_title_text="% of the neurons")
+    yield from level(shown)
+
+
+def _localised(tables: Tables) -> Iterator[Plot]:
+    title = "Localised beyond chance (0 chance, 1 one layer)"
+    shuffled = Look("Shuffled labels", GREY, "x-thin-open", 8)
+    shown = []
+    for of, what in _SETS.items():
+        found = {model: list(rows(tables, "localisation", of=of, model=model)) for model in models(tables)}
+        series = dict(looks(tables))
+        if of == "top" and len(series) == 1:
+            found["shuffled"], series["shuffled"] = list(rows(tables, "localisation", of="shuffled")), shuffled
+        figure = figures.dots(found, "excess", labels(tables), "label", series, title)
+        figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
+        shown.append(Plot(f"localised-{of}", figure, f"How localised the {what} of each property is beyond chance."))
+    if len(looks(tables)) > 1:
+        found = {model: list(rows(tables, "localisation", of="shuffled", model=model)) for model in models(tables)}
+        figure = figures.dots(found, "excess", labels(tables), "label", looks(tables), title)
+        figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
+        caption = "The same for the top neurons of probes on labels in random order: what the method alone gives."
+        shown.append(Plot("localised-shuffled", figure, caption))
+    ends = [one for plot in shown for trace in plot.figure.data for one in trace.x if one is not None]
+    low = min([0.0, *ends])
+    for plot in shown:
+        plot.figure.update_xaxes(range=[low - 0.12, 1.02])
+    yield from level(shown)
+
+
+def _probes(tables: Tables) -> Iterator[Plot]:
+    shown = []
+    for place, model in enumerate(models(tables)):
+        caption = f"{model}: accuracy of a probe on one layer alone. Whiskers: 95 % intervals over sentences."
+        shown.append(
+            Plot(f"layer-probes-{place}", curves.layer_probes(as_salience(tables, model), upto=False), caption)
+        )
+    yield from level(shown)
+
+
+def _overlaps(tables: Tables) -> Iterator[Plot]:
+    if len(labels(tables)) < 2:
+        return
+    shown = []
+    for place, model in enumerate(models(tables)):
+        caption = f"{model}: top neurons that two properties share; in brackets what chance would give."
+        shown.append(Plot(f"overlaps-{place}", places.overlap_heatmap(as_salience(tables, model, "top")), caption))
+    yield from level(shown)
+
+
+def _listing(tables: Tables) -> Listing:
+    headings = ["Model", "Property", "Neurons", "#How many", "#Mean depth", "#Index", "#By chance", "#Beyond chance"]
+    headings += ["#Adjusted p", "#From shuffled labels"]
+    found = [
+        [
+            *(row["model"], short_name(row["label"]), what, f"{row['n']:,}", spanned(row, "mean_depth")),
+            *(spanned(row, "index"), number(row["chance"], 2), spanned(row, "excess"), number(row["p_adjusted"], 3)),
+            f"{number(row['shuffled_distance'], 2)} ({number(row['shuffled_expected'], 2)})",
+        ]
+        for of, what in _SETS.items()
+        for row in rows(tables, "localisation", of=of)
+    ]
+    return listing(headings, found, "Localisation", "Find a model or property")

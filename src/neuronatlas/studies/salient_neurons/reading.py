@@ -1,0 +1,67 @@
+"""What the questions read of a model's atlas: where sets of neurons lie, and which neurons two of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int
+
+from neuronatlas.statistics import Interval
+from neuronatlas.studies.salient_neurons.study import Member
+
+__all__ = ["SETS", "class_counts", "counts", "interval", "labels_of", "members_in", "shuffled_counts", "widths"]
+
+Counts = Int[np.ndarray, " layer"]
+
+SETS = ("top", "set")
+"""The sets of a property that are compared: equally many top neurons of the ranking, and the minimal set."""
+
+
+def labels_of(member: Member) -> list[str]:
+    """The properties of a model's atlas, in order."""
+    labels: list[str] = member.table("properties")["label"].to_list()
+    return labels
+
+
+def widths(member: Member) -> Counts:
+    """How many neurons were read in each layer of the site: 0 in one that was left out."""
+    return _by_layer(member.table("shuffled_layers"), labels_of(member)[0], "width")
+
+
+def shuffled_counts(member: Member, label: str) -> Counts:
+    """How many of the top neurons on shuffled labels lie in each layer."""
+    return _by_layer(member.table("shuffled_layers"), label, "n")
+
+
+def class_counts(member: Member, label: str) -> Iterator[tuple[str, Counts]]:
+    """How many neurons of each class's minimal set lie in each layer."""
+    rows = member.table("class_set_layers").filter(pl.col("label") == label)
+    for name in rows["class"].unique(maintain_order=True):
+        yield name, _by_layer(rows.filter(pl.col("class") == name), label, "n")
+
+
+def members_in(member: Member, label: str, of: str, top: float) -> pl.DataFrame:
+    """The neurons of one of the SETS, as the columns of their addresses; `top` is the share of all that is on top."""
+    if of == "set":
+        rows = member.table("sets").filter(pl.col("label") == label, pl.col("set") == 0)
+    else:
+        ranked = member.table("rankings").filter(pl.col("label") == label, pl.col("method") == "lca")
+        rows = ranked.sort("rank").head(max(1, round(top * ranked.height)))
+    return rows.select([name for name in ("layer", "expert", "unit") if name in rows.columns])
+
+
+def counts(neurons: pl.DataFrame, n_layers: int) -> Counts:
+    """How many neurons lie in each layer."""
+    return np.bincount(neurons["layer"].to_numpy(), minlength=n_layers).astype(np.int64)
+
+
+def interval(name: str, found: Interval) -> dict[str, float]:
+    """An interval as three columns."""
+    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _by_layer(rows: pl.DataFrame, label: str, column: str) -> Counts:
+    found: Counts = rows.filter(pl.col("label") == label).sort("layer")[column].to_numpy()
+    return found.astype(np.int64)
