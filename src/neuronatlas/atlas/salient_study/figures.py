@@ -39,11 +39,7 @@ def dots(
     `column` has the numbers, `column`_low and `column`_high their bounds where there are any.
     """
     step = len(series) + 1
-    figure = charts.blank(
-        110 + (20 if len(series) > 1 else 30) * step * len(names) // 1
-        if len(names) < 3
-        else 110 + 15 * step * len(names)
-    )
+    figure = charts.blank(110 + (24 if len(names) < 3 else 15) * step * len(names))
     for place, (key, look) in enumerate(series.items()):
         own = {row[of]: row for row in found.get(key, ()) if row[column] is not None}
         shown = [name for name in names if name in own]

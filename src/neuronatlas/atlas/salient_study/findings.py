@@ -7,7 +7,7 @@ from typing import Any
 
 from neuronatlas.atlas.page import Headline, Tables, Tile
 from neuronatlas.atlas.salience.names import short_name
-from neuronatlas.atlas.salient_study.reading import labels, models, reach, rows
+from neuronatlas.atlas.salient_study.reading import is_read, labels, models, reach, rows, unread
 from neuronatlas.atlas.wording import count, listed, number, percent
 
 __all__ = ["caveats", "exactness", "headline", "tiles"]
@@ -18,11 +18,13 @@ _FEW = 20
 
 def headline(tables: Tables) -> Headline:
     """How few neurons suffice, and how localised they are."""
-    found = list(rows(tables, "minimal_sets"))
+    found = [row for row in rows(tables, "minimal_sets") if is_read(row)]
     reached = [row["set_share"] for row in found if row["reached"]]
     names = models(tables)
     where = f"in each of {len(names)} models" if len(names) > 1 else f"in {names[0]}"
     what = "properties" if len(labels(tables)) > 1 else short_name(labels(tables)[0])
+    if not found:
+        return Headline(f"No probe reads {what} {where} better than labels in random order.", "")
     if not reached:
         return Headline(f"No set smaller than all neurons reads {what} {where} as well as all do.", "")
     which = f"{reach(reached)} of the neurons are enough to read {what} {where}"
@@ -58,6 +60,13 @@ def tiles(tables: Tables) -> Iterator[Tile]:
 
 def caveats(tables: Tables, settings: Mapping[str, Any]) -> Iterator[str]:
     """What a reader has to know before believing the numbers."""
+    blind = unread(tables)
+    if blind:
+        names = listed([f"{short_name(row['label'])} in {row['model']}" for row in blind], 6)
+        yield (
+            f"Read no better than labels in random order: {names}. Sets, layers and copies of what cannot be read mean "
+            "nothing."
+        )
     few = {row["n"] for row in rows(tables, "localisation", of="top") if row["n"] < _FEW}
     if few:
         yield (

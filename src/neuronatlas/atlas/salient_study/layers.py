@@ -11,6 +11,7 @@ from neuronatlas.atlas.salience import curves, places
 from neuronatlas.atlas.salience.names import short_name
 from neuronatlas.atlas.salient_study import figures
 from neuronatlas.atlas.salient_study.reading import (
+    Row,
     as_salience,
     labels,
     listing,
@@ -19,7 +20,7 @@ from neuronatlas.atlas.salient_study.reading import (
     rows,
     spanned,
 )
-from neuronatlas.atlas.style import GREY, Look
+from neuronatlas.atlas.style import GREY
 from neuronatlas.atlas.wording import listed, number
 
 __all__ = ["section"]
@@ -72,28 +73,27 @@ def _heatmaps(tables: Tables) -> Iterator[Plot]:
 
 
 def _localised(tables: Tables) -> Iterator[Plot]:
+    """The two kinds of sets, the baseline of shuffled labels, and how far the top neurons lie from that."""
     title = "Localised beyond chance (0 chance, 1 one layer)"
-    shuffled = Look("Shuffled labels", GREY, "x-thin-open", 8)
+    what = {of: f"How localised the {name} of each property is beyond chance." for of, name in _SETS.items()}
+    what["shuffled"] = "The same for the top neurons of probes on labels in random order: what the method alone gives."
     shown = []
-    for of, what in _SETS.items():
-        found = {model: list(rows(tables, "localisation", of=of, model=model)) for model in models(tables)}
-        series = dict(looks(tables))
-        if of == "top" and len(series) == 1:
-            found["shuffled"], series["shuffled"] = list(rows(tables, "localisation", of="shuffled")), shuffled
-        figure = figures.dots(found, "excess", labels(tables), "label", series, title)
+    for of, caption in what.items():
+        figure = figures.dots(_places(tables, of), "excess", labels(tables), "label", looks(tables), title)
         figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
-        shown.append(Plot(f"localised-{of}", figure, f"How localised the {what} of each property is beyond chance."))
-    if len(looks(tables)) > 1:
-        found = {model: list(rows(tables, "localisation", of="shuffled", model=model)) for model in models(tables)}
-        figure = figures.dots(found, "excess", labels(tables), "label", looks(tables), title)
-        figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
-        caption = "The same for the top neurons of probes on labels in random order: what the method alone gives."
-        shown.append(Plot("localised-shuffled", figure, caption))
+        shown.append(Plot(f"localised-{of}", figure, caption))
     ends = [one for plot in shown for trace in plot.figure.data for one in trace.x if one is not None]
-    low = min([0.0, *ends])
     for plot in shown:
-        plot.figure.update_xaxes(range=[low - 0.12, 1.02])
-    yield from level(shown)
+        plot.figure.update_xaxes(range=[min([0.0, *ends]) - 0.15, 1.02])
+    title = "Distance from shuffled labels (units of depth)"
+    figure = figures.dots(_places(tables, "top"), "shuffled_distance", labels(tables), "label", looks(tables), title)
+    figure.update_xaxes(rangemode="tozero")
+    caption = "How far over depth the top neurons of each property lie from those on labels in random order."
+    yield from level([*shown, Plot("from-shuffled", figure, caption)])
+
+
+def _places(tables: Tables, of: str) -> dict[str, list[Row]]:
+    return {model: list(rows(tables, "localisation", of=of, model=model)) for model in models(tables)}
 
 
 def _probes(tables: Tables) -> Iterator[Plot]:

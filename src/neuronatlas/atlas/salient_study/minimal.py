@@ -9,7 +9,17 @@ from neuronatlas.atlas.salience import curves
 from neuronatlas.atlas.salience.looks import BASELINES
 from neuronatlas.atlas.salience.names import property_name, short_name
 from neuronatlas.atlas.salient_study import figures
-from neuronatlas.atlas.salient_study.reading import as_salience, dash, labels, listing, looks, models, reach, rows
+from neuronatlas.atlas.salient_study.reading import (
+    as_salience,
+    dash,
+    is_read,
+    labels,
+    listing,
+    looks,
+    models,
+    reach,
+    rows,
+)
 from neuronatlas.atlas.style import GREY, Look
 from neuronatlas.atlas.wording import Score, number, percent
 
@@ -39,7 +49,7 @@ def section(tables: Tables) -> Section:
 
 
 def _finding(tables: Tables) -> str:
-    found = list(rows(tables, "minimal_sets"))
+    found = [row for row in rows(tables, "minimal_sets") if is_read(row)]
     few = min((row for row in found if row["reached"]), key=lambda row: row["set_share"], default=None)
     if few is None:
         return "No set smaller than all neurons reads a property as well as all do."

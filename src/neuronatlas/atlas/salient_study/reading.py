@@ -13,7 +13,20 @@ from neuronatlas.atlas.salience.tables import completed
 from neuronatlas.atlas.style import Look
 from neuronatlas.atlas.wording import Score, number, percent
 
-__all__ = ["Row", "as_salience", "dash", "labels", "listing", "looks", "models", "reach", "rows", "spanned"]
+__all__ = [
+    "Row",
+    "as_salience",
+    "dash",
+    "is_read",
+    "labels",
+    "listing",
+    "looks",
+    "models",
+    "reach",
+    "rows",
+    "spanned",
+    "unread",
+]
 
 Row = dict[str, Any]
 
@@ -45,6 +58,17 @@ def rows(tables: Tables, table: str, **wanted: Any) -> Iterator[Row]:
     for column, value in wanted.items():
         found = found.filter(pl.col(column) == value)
     yield from found.iter_rows(named=True)
+
+
+def unread(tables: Tables) -> list[Row]:
+    """Properties that a probe reads no better than labels in random order: of these nothing else can be said."""
+    return [row for row in rows(tables, "minimal_sets") if not is_read(row)]
+
+
+def is_read(row: Row) -> bool:
+    """Whether the accuracy, with its interval, lies above those of the most frequent class and of shuffled labels."""
+    chance = [row[name] for name in ("majority", "shuffled_high") if row[name] is not None]
+    return row["accuracy_low"] is None or row["accuracy_low"] > max(chance, default=0.0)
 
 
 def as_salience(tables: Tables, model: str, of: str = "set") -> dict[str, pl.DataFrame]:

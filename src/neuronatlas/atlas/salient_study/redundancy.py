@@ -15,8 +15,8 @@ __all__ = ["section"]
 _NOTE = (
     "Disjoint sets: each does as well as all neurons and shares none with the others; + the search was ended by its "
     "bound. Alike: neurons of 1 \N{MINUS SIGN} |correlation| below the threshold, average linkage. Copies: neurons "
-    "in a cluster that holds one of the minimal set, on average. Layers that can go: those above the lowest layer up to "
-    "which all layers together lose no more accuracy than a minimal set may."
+    "in a cluster that holds one of the minimal set, on average. Layers that can go: those above the lowest layer up "
+    "to which all layers together lose no more accuracy than a minimal set may."
 )
 
 

@@ -26,7 +26,7 @@ from neuronatlas.studies.salience.property import Property, Shared
 from neuronatlas.studies.salience.settings import SalienceSettings, described
 from neuronatlas.studies.settings import SettingsError
 
-__all__ = ["STAGES", "Stage", "build_salience_atlas"]
+__all__ = ["STAGES", "Stage", "build_salience_atlas", "measure"]
 
 ACTIVATIONS, UNTRAINED = "activations", "activations-untrained"
 """Folders inside the atlas's, while it is made."""
@@ -153,10 +153,15 @@ def _fill(
 
     acts = extracted(model, atlas.folder / ACTIVATIONS)
     shared = Shared(atlas, model, settings, acts, _lost(atlas.folder / ACTIVATIONS), untrained, clusters)
+    measure(shared, corpora, stages, progress=progress)
+
+
+def measure(shared: Shared, corpora: Sequence[Corpus], stages: Sequence[Stage] = STAGES, *, progress: bool) -> None:
+    """Do all stages for every property on activations that are there, then sum up and finish the atlas."""
     works = [Property(shared, index, corpus) for index, corpus in enumerate(corpora)]
-    _in_parts(atlas, works, stages, progress)
-    _summarise(atlas, shared, works)
-    atlas.finish()
+    _in_parts(shared.atlas, works, stages, progress)
+    _summarise(shared.atlas, shared, works)
+    shared.atlas.finish()
 
 
 def _lost(folder: Path) -> Lost:

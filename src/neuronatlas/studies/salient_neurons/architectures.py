@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from neuronatlas.depths import layer_shift, localisation
@@ -29,7 +29,7 @@ from neuronatlas.studies.salient_neurons.tables import table
 
 __all__ = ["answered", "histogram_overlap", "overlap_interval"]
 
-Densities = Float[np.ndarray, "draw part"]
+Counted = Int[np.ndarray, "draw layer"]
 
 
 def answered(study: Study) -> dict[str, pl.DataFrame]:
@@ -69,10 +69,10 @@ def _counts(member: Member, label: str, of: str, settings: StudySettings) -> Cou
 
 
 def histogram_overlap(first: ArrayLike, second: ArrayLike) -> float:
-    """The share of two histograms over layers that lies in the same depths: 1 for the same shape, 0 for none in common.
+    """The share of two histograms over layers that lies at the same depths: 1 for the same, 0 for none in common.
 
-    Each layer counts as its part of the depth, as a step of a density, so that models of different depth compare: the
-    overlap is the area under both densities. NaN for an empty set.
+    Each layer is an equal part of the depth. Where one model has more layers, its neurons are counted in the layers of
+    the other, as if they lay evenly within their own, so that models of different depth compare. NaN for an empty set.
 
     >>> histogram_overlap([1, 1], [1, 1, 1, 1]), histogram_overlap([2, 0], [0, 1]), histogram_overlap([4, 0], [1, 1])
     (1.0, 0.0, 0.5)
@@ -100,13 +100,14 @@ def overlap_interval(first: ArrayLike, second: ArrayLike, *, seed: int, draws: i
     return Interval(estimate, float(low), float(high))
 
 
-def _overlaps(first: Densities, second: Densities) -> Float[np.ndarray, " draw"]:
-    edges = [(np.arange(draws.shape[1] + 1) / draws.shape[1]).round(12) for draws in (first, second)]
-    cuts = np.unique(np.concatenate(edges))
-    middles = (cuts[:-1] + cuts[1:]) / 2
+def _overlaps(first: Counted, second: Counted) -> Float[np.ndarray, " draw"]:
+    edges = np.linspace(0, 1, min(first.shape[1], second.shape[1]) + 1)
     parts = []
-    for draws, own in zip((first, second), edges, strict=True):
-        density = draws / draws.sum(axis=1, keepdims=True) * draws.shape[1]
-        parts.append(density[:, np.searchsorted(own, middles) - 1])
-    found: Float[np.ndarray, " draw"] = np.minimum(*parts) @ np.diff(cuts)
+    for draws in (first, second):
+        summed = (
+            np.concatenate([np.zeros((len(draws), 1)), np.cumsum(draws, axis=1)], axis=1) / draws.sum(axis=1)[:, None]
+        )
+        own = np.linspace(0, 1, draws.shape[1] + 1)
+        parts.append(np.diff([np.interp(edges, own, row) for row in summed], axis=1))
+    found: Float[np.ndarray, " draw"] = np.minimum(*parts).sum(axis=1)
     return found
