@@ -138,11 +138,15 @@ class Page:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of atlas: its tables, those that it may lack, and how a page is made of them and of the settings."""
+    """A kind of atlas: its tables, those that it may lack, and how a page is made of them and of the settings.
+
+    `welcome` None are all that it has. Of a `partial` kind an atlas that is not complete has a report too.
+    """
 
     needed: tuple[str, ...]
-    welcome: tuple[str, ...]
+    welcome: tuple[str, ...] | None
     page: Callable[[Tables, Mapping[str, Any]], Page]
+    partial: bool = False
 
 
 def level(shown: list[Plot]) -> tuple[Plot, ...]:

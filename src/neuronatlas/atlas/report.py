@@ -8,7 +8,7 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from neuronatlas import durable
-from neuronatlas.atlas import knowledge, salience, salient_study
+from neuronatlas.atlas import knowledge, knowledge_study, salience, salient_study
 from neuronatlas.atlas.page import Kind, Page, flattened
 from neuronatlas.atlas.provenance import AtlasError
 from neuronatlas.atlas.store import Atlas
@@ -17,6 +17,7 @@ from neuronatlas.atlas.style import DARK, DARK_COLOURS, LIGHT
 __all__ = ["KINDS", "write_report"]
 
 KINDS: dict[str, Kind] = {
+    "experiments": knowledge_study.KIND,
     "properties": salience.KIND,
     "facts": knowledge.KIND,
     "minimal_sets": salient_study.KIND,
@@ -27,15 +28,17 @@ KINDS: dict[str, Kind] = {
 def write_report(atlas_folder: str | Path) -> Path:
     """Write `report.html` into a complete atlas and return its path.
 
-    What the report is about, knowledge neurons or salient neurons, follows from the tables. Raises AtlasError if the
-    folder is no atlas, not complete yet, or lacks a table.
+    What the report is about, knowledge neurons, a study of them, or salient neurons, follows from the tables. Raises
+    AtlasError if the folder is no atlas, not complete yet, or lacks a table; a study has a report of what it has so far.
     """
     atlas = Atlas.open(atlas_folder)
-    if atlas.state != "complete":
+    partial = any(kind.partial and table in atlas.tables for table, kind in KINDS.items())
+    if atlas.state != "complete" and not partial:
         command = atlas.meta["command"] or "the command that began it"
         raise AtlasError(f"{atlas.folder} is not complete yet, so it has no report; run again: {command}")
     kind = _kind(atlas)
-    names = [*kind.needed, *(name for name in kind.welcome if name in atlas.tables)]
+    welcome = atlas.tables if kind.welcome is None else [name for name in kind.welcome if name in atlas.tables]
+    names = dict.fromkeys([*kind.needed, *welcome])
     page = kind.page({name: atlas.table(name) for name in names}, atlas.meta["settings"])
     path = atlas.folder / "report.html"
     durable.write(path, render(atlas.meta, page).encode(), atlas.folder / ".tmp")

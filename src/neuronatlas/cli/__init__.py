@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import neuronatlas
-from neuronatlas.cli import atlases, checking, editing, inspecting, probing, salient_study, triggering
+from neuronatlas.cli import atlases, checking, editing, inspecting, knowledge_study, probing, salient_study, triggering
 from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
@@ -64,11 +64,14 @@ for name, edit_command in EDIT_COMMANDS:
 app.add_typer(edits, name="edit")
 
 studies = typer.Typer(
-    help="Ask the questions of a paper of some models, end to end, in one report.",
+    help="Ask the questions of a paper of some models, end to end, with controls, in one report.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-STUDY_COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (("salient-neurons", salient_study.salient_neurons),)
+STUDY_COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("knowledge-neurons", knowledge_study.knowledge_neurons),
+    ("salient-neurons", salient_study.salient_neurons),
+)
 for name, study_command in STUDY_COMMANDS:
     studies.command(name, help=_help(study_command))(run_safely(study_command))
 app.add_typer(studies, name="study")

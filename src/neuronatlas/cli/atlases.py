@@ -14,6 +14,7 @@ from neuronatlas.atlas import Atlas, write_report
 from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
+from neuronatlas.cli.knowledge_study import show_study
 from neuronatlas.cli.options import (
     AsJson,
     AtlasFolder,
@@ -231,8 +232,12 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
     out, meta = console(), atlas.meta
     out.print(show.table_of(("atlas", str(folder)), _described(meta), left=2))
     out.print(show.table_of(("table", "rows"), [(name, f"{count:,}") for name, count in rows.items()]))
+    if "experiments" in rows:
+        show_study(out, atlas)
     if not finished:
         out.print("Not finished: run the command above again, it takes up where it was.")
+    elif "experiments" in rows:
+        return
     elif is_salience(atlas):
         show_salience(out, atlas)
     else:

@@ -1,0 +1,17 @@
+"""The numbers of Dai et al. (2022) that are confirmed, to stand beside a study's own. No others are printed."""
+
+from neuronatlas.atlas.style import PURPLE, Look
+
+__all__ = ["PAPER", "PUBLISHED"]
+
+PAPER = Look("Dai et al. (2022), BERT", PURPLE, "star", 13)
+
+PUBLISHED: dict[tuple[str, ...], float] = {
+    ("change", "located", "suppressed"): -0.2903,
+    ("change", "activation", "suppressed"): -0.0147,
+    ("change", "located", "amplified"): 0.3117,
+    ("change", "activation", "amplified"): -0.0127,
+    ("success rate", "located"): 0.344,
+    ("success rate", "random"): 0.0,
+}
+"""Fractions of 1 by what was measured, of which neurons, and how they were changed."""

@@ -1,0 +1,23 @@
+"""The sections of a report on a study, by experiment, in the order of its table of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from neuronatlas.atlas.knowledge_study import places, suppression
+from neuronatlas.atlas.page import Section, Tables
+
+__all__ = ["SECTIONS", "sections"]
+
+SECTIONS: dict[str, Callable[[Tables], Section]] = {
+    "places": places.section,
+    "suppression": suppression.section,
+}
+"""What makes the section of an experiment that has run."""
+
+
+def sections(tables: Tables) -> Iterator[Section]:
+    """The sections of all experiments that have run and measured something."""
+    for name, refused, done in tables["experiments"].select("experiment", "refused", "done").iter_rows():
+        if done and refused is None and name in SECTIONS:
+            yield SECTIONS[name](tables)
