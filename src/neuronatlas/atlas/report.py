@@ -29,7 +29,7 @@ def write_report(atlas_folder: str | Path) -> Path:
     """Write `report.html` into a complete atlas and return its path.
 
     What the report is about, knowledge neurons, a study of them, or salient neurons, follows from the tables. Raises
-    AtlasError if the folder is no atlas, not complete yet, or lacks a table; a study has a report of what it has so far.
+    AtlasError if the folder is no atlas, not complete yet, or lacks a table; of a study there is a report at any time.
     """
     atlas = Atlas.open(atlas_folder)
     partial = any(kind.partial and table in atlas.tables for table, kind in KINDS.items())

@@ -20,8 +20,8 @@ _PAPER = (
     "shared neurons are not confirmed and so not printed here."
 )
 _MEANING = (
-    "Mean: over the facts of a relation, then over relations. Share of a layer: the neurons of the facts that lie in it, "
-    "over all their neurons. Shared: neurons that two facts have in common, mean over pairs of facts."
+    "Mean: over the facts of a relation, then over relations. Share of a layer: the neurons of the facts that lie in "
+    "it, over all their neurons. Shared: neurons that two facts have in common, mean over pairs of facts."
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from neuronatlas.atlas.knowledge_study import places, suppression
+from neuronatlas.atlas.knowledge_study import editing, places, suppression, sweeps, triggers, wordings
 from neuronatlas.atlas.page import Section, Tables
 
 __all__ = ["SECTIONS", "sections"]
@@ -12,8 +12,16 @@ __all__ = ["SECTIONS", "sections"]
 SECTIONS: dict[str, Callable[[Tables], Section]] = {
     "places": places.section,
     "suppression": suppression.section,
+    "triggers": triggers.section,
+    "update": editing.update_section,
+    "erase": editing.erase_section,
+    "gains": sweeps.gain_section,
+    "thresholds": sweeps.threshold_section,
+    "halves": wordings.halves_section,
+    "symmetry": wordings.symmetry_section,
+    "frequency": wordings.frequency_section,
 }
-"""What makes the section of an experiment that has run."""
+"""What makes the section of an experiment that has run; the section has the experiment's name as its id."""
 
 
 def sections(tables: Tables) -> Iterator[Section]:

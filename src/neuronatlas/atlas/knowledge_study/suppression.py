@@ -24,9 +24,9 @@ _CONTROL = Look("Controls", GREY, "diamond")
 _OWN = {"located": LOCATED, "held-out": LOCATED}
 _VERBS = {0.0: "Suppressing", 2.0: "amplifying"}
 _MEANING = (
-    "Change of P(answer): the mean over a relation's prompts of P after less before, over the mean of P before; over all "
-    "relations the unweighted mean of theirs, as in the paper. The neurons' own report, neurons/report.html, has every "
-    "control relation by relation."
+    "Change of P(answer): the mean over a relation's prompts of P after less before, over the mean of P before; over "
+    "all relations the unweighted mean of theirs, as in the paper. The neurons' own report, neurons/report.html, has "
+    "every control relation by relation."
 )
 
 

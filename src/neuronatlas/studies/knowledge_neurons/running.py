@@ -49,8 +49,8 @@ def study_knowledge_neurons(
     The folder is an atlas of the experiments' tables; in it, `neurons` is the atlas that `build_atlas` makes. `texts`
     is a file of sentences for the experiment `triggers`. `only` names experiments to run now, others can follow by
     another call: the atlas is complete when all have run. Interrupted at any moment, the same call takes up where it
-    was and ends in the same bytes. Table `experiments` says what was run; an experiment that the model or the facts give
-    nothing to measure with is told there with the reason.
+    was and ends in the same bytes. Table `experiments` says what was run; one that the model or the facts
+    give nothing to measure with is told there with the reason.
 
     Errors: SettingsError for an experiment that there is not; those of `build_atlas`; AtlasError for the folder.
     """

@@ -36,7 +36,7 @@ class NotMeasuredError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """A model and facts under study: `neurons` is the atlas of their knowledge neurons, finished, `atlas` the study's."""
+    """A model and facts under study: `neurons` is the finished atlas of their neurons, `atlas` that of the study."""
 
     model: Model
     facts: Sequence[Fact]
@@ -50,8 +50,8 @@ class Study:
     def locate(self) -> LocateSettings:
         """How the neurons were located, with the budgets that were settled then."""
         found = self.neurons.meta["settings"]
-        budgets = {name: int(found[name]) for name in ("attribution_budget", "effects_budget")}
-        return replace(self.settings.locate, **budgets)
+        attribution, effects = int(found["attribution_budget"]), int(found["effects_budget"])
+        return replace(self.settings.locate, attribution_budget=attribution, effects_budget=effects)
 
     @property
     def rule(self) -> str:
