@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from neuronatlas.studies.knowledge_neurons.comparing import comparing
 from neuronatlas.studies.knowledge_neurons.erasing import erasing
 from neuronatlas.studies.knowledge_neurons.frequency import frequency
 from neuronatlas.studies.knowledge_neurons.gains import gains
@@ -93,6 +94,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Is it the fact, or the answer's token, and how frequent that is?",
             ("answer_effects", "frequency_correlations"),
             frequency,
+        ),
+        Experiment(
+            "rules",
+            "Which rule of attribution finds the neurons that matter?",
+            ("rule_effects", "rule_overlaps", "rule_refusals"),
+            comparing,
         ),
     )
 }

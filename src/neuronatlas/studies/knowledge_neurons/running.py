@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from neuronatlas.atlas import Atlas
+from neuronatlas.atlas import Atlas, AtlasError
 from neuronatlas.knowledge.edits import EditError
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.models.direct import DirectError
@@ -64,6 +64,7 @@ def study_knowledge_neurons(
         command=command,
         seed=settings.locate.seed,
     ) as atlas:
+        _refuse_missing(atlas, chosen)
         if atlas.state != "complete":
             neurons = build_atlas(
                 model, facts, Path(folder) / NEURONS, settings.locate, command=command, progress=progress
@@ -84,6 +85,14 @@ def _chosen(only: Iterable[str] | None) -> list[Experiment]:
     if unknown := sorted(wanted - set(EXPERIMENTS)):
         raise SettingsError(f"no experiment {unknown[0]!r}: expected one of {', '.join(EXPERIMENTS)}")
     return [experiment for name, experiment in EXPERIMENTS.items() if name in wanted]
+
+
+def _refuse_missing(atlas: Atlas, chosen: Sequence[Experiment]) -> None:
+    """Refuse a finished study that was made when there were fewer experiments."""
+    if atlas.state == "complete":
+        there = set(atlas.table("experiments")["experiment"])
+        if missing := [experiment.name for experiment in chosen if experiment.name not in there]:
+            raise AtlasError(f"{atlas.folder} is complete and has no experiment {missing[0]!r}: choose another folder")
 
 
 def _stage(experiment: Experiment) -> str:

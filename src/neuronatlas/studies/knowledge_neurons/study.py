@@ -155,9 +155,9 @@ class Study:
         return self.atlas.table(name)
 
 
-def frame(rows: Iterable[Sequence[object]], schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+def frame(rows: Iterable[Sequence[object]], schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
     """Rows as a table."""
-    return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
+    return pl.DataFrame([tuple(row) for row in rows], schema=dict(schema), orient="row")
 
 
 def all_and_each(groups: Mapping[str, T]) -> dict[str, list[T]]:
