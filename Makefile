@@ -8,19 +8,20 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: help demo test lint types tests clean
+.PHONY: help demo test lint types docs tests clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   find the knowledge neurons of facts and the salient neurons of linguistic labels in the model in the"
 	@echo "            package, prove them, write an atlas and a report of each: neuronatlas-demo/facts, .../language"
-	@echo "make test   check style and types and run all tests"
+	@echo "make test   check style and types, build the docs, run all tests"
+	@echo "make docs   build the documentation: docs/_build/html/index.html"
 	@echo "make clean  remove $(VENV) and what tools leave behind"
 
 demo: $(VENV)/.package
 	$(BIN)/neuronatlas demo
 
-test: lint types tests
+test: lint types docs tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -28,6 +29,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# A new build each time: pages are made from the code. A warning is an error.
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build --builder html --fresh-env --write-all --nitpicky --fail-on-warning --quiet docs docs/_build/html
 
 tests: $(VENV)/.dev
 	$(BIN)/pytest -n 2
@@ -45,8 +50,8 @@ $(VENV)/.package: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.package
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev,docs]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
