@@ -60,7 +60,7 @@ def _finding(tables: Tables) -> str:
 
 def _heatmaps(tables: Tables) -> Iterator[Plot]:
     shown = []
-    share = tables["localisation"].filter(pl.col("of") == "top")["n"].max()
+    share = max(tables["localisation"].filter(pl.col("of") == "top")["n"].to_list())
     for place, model in enumerate(models(tables)):
         caption = f"{model}: share of each property's {share} top neurons in every layer (%)."
         shown.append(Plot(f"top-layers-{place}", places.layer_heatmap(as_salience(tables, model, "top")), caption))

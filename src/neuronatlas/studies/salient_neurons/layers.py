@@ -101,14 +101,14 @@ def _pairs(member: Member, settings: StudySettings) -> Iterator[dict[str, Any]]:
         for first, second in combinations(own, 2):
             ours, theirs = own[first], own[second]
             both = ours.join(theirs, on=ours.columns, how="inner", nulls_equal=True)
-            by_layer = [counts(neurons, len(width)) for neurons in (both, ours, theirs)]
-            found = overlap_of_counts(*by_layer, width)
+            shared, *by_layer = (counts(neurons, len(width)) for neurons in (both, ours, theirs))
+            found = overlap_of_counts(shared, by_layer[0], by_layer[1], width)
             yield {
                 **{"model": member.name, "label": first, "other": second, "of": of},
                 **{name: getattr(found, name) for name in ("n_first", "n_second", "n_shared", "jaccard", "expected")},
                 **{name: getattr(found, name) for name in ("expected_jaccard", "expected_in_layers", "p_in_layers")},
                 "p": found.p_value,
-                "distance": depth_distance(by_layer[1], by_layer[2]),
+                "distance": depth_distance(by_layer[0], by_layer[1]),
             }
 
 
