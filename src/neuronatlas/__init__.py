@@ -22,6 +22,8 @@ from neuronatlas.knowledge.exact import ExactSettings
 from neuronatlas.knowledge.exact_editing import exact_update
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.finetuning import FineTuning, fine_tune
+from neuronatlas.knowledge.interaction_tables import interaction_tables
+from neuronatlas.knowledge.interactions import Interactions, interactions
 from neuronatlas.knowledge.judging import judge_edits, judge_erasure, judge_together
 from neuronatlas.knowledge.locating import KnowledgeNeurons, locate
 from neuronatlas.knowledge.memory import key_prompts, key_texts, value_tokens
@@ -100,6 +102,7 @@ __all__ = [
     "FactError",
     "FactFileError",
     "FineTuning",
+    "Interactions",
     "InterventionError",
     "KnowledgeNeurons",
     "Layout",
@@ -146,6 +149,8 @@ __all__ = [
     "examples_of",
     "extract",
     "fine_tune",
+    "interaction_tables",
+    "interactions",
     "judge_edits",
     "judge_erasure",
     "judge_together",
