@@ -69,6 +69,8 @@ from neuronatlas.readers.edit_cases import read_edit_cases
 from neuronatlas.readers.texts import read_texts
 from neuronatlas.specimen import specimen_facts, specimen_folder
 from neuronatlas.studies.knowledge_atlas import build_atlas
+from neuronatlas.studies.knowledge_neurons.running import study_knowledge_neurons
+from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
 from neuronatlas.studies.salience.building import build_salience_atlas
 from neuronatlas.studies.salience.settings import SalienceSettings
 from neuronatlas.studies.settings import LocateSettings, SettingsError
@@ -105,6 +107,7 @@ __all__ = [
     "Interactions",
     "InterventionError",
     "KnowledgeNeurons",
+    "KnowledgeStudySettings",
     "Layout",
     "LayoutMismatchError",
     "Localisation",
@@ -180,6 +183,7 @@ __all__ = [
     "specimen_facts",
     "specimen_folder",
     "split_by_sentences",
+    "study_knowledge_neurons",
     "suppress",
     "top_neurons",
     "triggers",

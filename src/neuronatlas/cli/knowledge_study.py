@@ -33,12 +33,12 @@ from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.readers.texts import read_texts
 from neuronatlas.studies.knowledge_neurons.experiments import EXPERIMENTS
 from neuronatlas.studies.knowledge_neurons.running import NEURONS, study_knowledge_neurons
-from neuronatlas.studies.knowledge_neurons.settings import StudySettings
+from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
 from neuronatlas.studies.settings import LocateSettings
 
 __all__ = ["knowledge_neurons", "show_study"]
 
-_LOCATE, _STUDY = LocateSettings(), StudySettings()
+_LOCATE, _STUDY = LocateSettings(), KnowledgeStudySettings()
 _SIZE = "Size"
 
 
@@ -96,7 +96,7 @@ def knowledge_neurons(
     Interrupted or killed, the same command takes up where it was and ends in the same bytes; --only runs some
     experiments now, and the same command without it the others.
     """
-    settings = StudySettings(
+    settings = KnowledgeStudySettings(
         locate=LocateSettings(
             rule=rule, steps=steps, site=site, routing=routing, seed=seed, attribution_budget=as_budget(budget)
         ),

@@ -18,7 +18,7 @@ from neuronatlas.models.slots import SlotError
 from neuronatlas.neurons import NeuronError
 from neuronatlas.studies.knowledge_atlas import build_atlas
 from neuronatlas.studies.knowledge_neurons.experiments import EXPERIMENTS, Experiment
-from neuronatlas.studies.knowledge_neurons.settings import StudySettings, described_study
+from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings, described_study
 from neuronatlas.studies.knowledge_neurons.study import NotMeasuredError, Study
 from neuronatlas.studies.settings import SettingsError
 
@@ -37,7 +37,7 @@ def study_knowledge_neurons(
     model: Model,
     facts: Sequence[Fact],
     folder: str | Path,
-    settings: StudySettings | None = None,
+    settings: KnowledgeStudySettings | None = None,
     *,
     texts: Path | None = None,
     only: Iterable[str] | None = None,
@@ -54,7 +54,7 @@ def study_knowledge_neurons(
 
     Errors: SettingsError for an experiment that there is not; those of `build_atlas`; AtlasError for the folder.
     """
-    settings = settings or StudySettings()
+    settings = settings or KnowledgeStudySettings()
     chosen = _chosen(only)
     about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
     with Atlas.create_or_resume(

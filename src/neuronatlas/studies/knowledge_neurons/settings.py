@@ -15,11 +15,11 @@ from neuronatlas.models.reading import POOLINGS
 from neuronatlas.readers.texts import read_texts
 from neuronatlas.studies.settings import LocateSettings, SettingsError, described
 
-__all__ = ["StudySettings", "described_study"]
+__all__ = ["KnowledgeStudySettings", "described_study"]
 
 
 @dataclass(frozen=True)
-class StudySettings:
+class KnowledgeStudySettings:
     """How a study is made. `locate` is how neurons are located and tested, the basis of all experiments.
 
     `sampled` facts of each relation, spread evenly over it, go into the experiments that are too costly for all;
@@ -56,7 +56,7 @@ class StudySettings:
             raise SettingsError(f"gains of locating {self.locate.gains}: 0 and 2 expected, which the study compares")
 
 
-def described_study(settings: StudySettings, model: Model, facts: Sequence[Fact], texts: Path | None) -> dict[str, Any]:
+def described_study(settings: KnowledgeStudySettings, model: Model, facts: Sequence[Fact], texts: Path | None) -> dict[str, Any]:
     """The settings as plain JSON, with digests of the facts and of the texts."""
     own = {name: value for name, value in asdict(settings).items() if name != "locate"}
     located = described(settings.locate, facts, kinks=has_kinks(model), routed=model.has_experts)

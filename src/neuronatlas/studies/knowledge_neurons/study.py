@@ -17,7 +17,7 @@ from neuronatlas.atlas import Atlas
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.models.model import Model
 from neuronatlas.neurons import Layout, Neuron, NeuronSet
-from neuronatlas.studies.knowledge_neurons.settings import StudySettings
+from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
 from neuronatlas.studies.locating import AskedFact, ask
 from neuronatlas.studies.settings import LocateSettings
 
@@ -40,7 +40,7 @@ class Study:
 
     model: Model
     facts: Sequence[Fact]
-    settings: StudySettings
+    settings: KnowledgeStudySettings
     texts: Path | None
     atlas: Atlas
     neurons: Atlas
