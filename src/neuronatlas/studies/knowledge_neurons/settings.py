@@ -56,7 +56,9 @@ class KnowledgeStudySettings:
             raise SettingsError(f"gains of locating {self.locate.gains}: 0 and 2 expected, which the study compares")
 
 
-def described_study(settings: KnowledgeStudySettings, model: Model, facts: Sequence[Fact], texts: Path | None) -> dict[str, Any]:
+def described_study(
+    settings: KnowledgeStudySettings, model: Model, facts: Sequence[Fact], texts: Path | None
+) -> dict[str, Any]:
     """The settings as plain JSON, with digests of the facts and of the texts."""
     own = {name: value for name, value in asdict(settings).items() if name != "locate"}
     located = described(settings.locate, facts, kinks=has_kinks(model), routed=model.has_experts)
