@@ -1,17 +1,17 @@
 """Compares ways of editing facts: the exact edit, the paper's update, constrained fine-tuning, and random neurons.
 
-python benchmarks/editing.py --edits 100 --markdown editing.md     # on the masked specimen
-python benchmarks/editing.py --specimen causal --edits 100
+python benchmarks/editing.py --results masked.parquet --markdown docs/editing.md --block masked
+python benchmarks/editing.py --specimen causal --together 1,10,100
+python benchmarks/editing.py --skip 100 --edits 40 --only exact     # settings are chosen on these, not on the 100
 python benchmarks/editing.py --model DIR --facts FILE --relations P19,P30 --edits 40
 
 Every edit is made by itself, judged and undone. The facts that are to stay are divided in two by chance: the exact edit
-draws its sample from one half, and all ways are judged by the other. Paraphrases are prompts unseen by all.
+draws its sample from one half, and all ways are judged by the other. Paraphrases are prompts unseen by all. Ways that
+stand in the file of results already are not run again.
 """
 
 from __future__ import annotations
 
-import json
-import resource
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,10 +24,15 @@ import polars as pl
 import typer
 
 import neuronatlas as na
+from edit_tables import as_markdown, targets, together_markdown, write_block
+from measure import machine, peak_memory
 from neuronatlas.knowledge.attribution import PromptWarning
 from neuronatlas.knowledge.exact_editing import SAMPLE
 
 __all__ = ["Task", "compared", "specimen_tasks", "tasks_of"]
+
+
+LOOSE = na.ExactSettings(kept_share=0.0)
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,22 @@ class Task:
     unseen: tuple[na.Fact, ...]
 
 
-def specimen_tasks(model: na.Model, name: str, edits: int, seed: int) -> Task:
+def specimen_tasks(model: na.Model, name: str, edits: int, seed: int, skip: int = 0) -> Task:
     """Facts of a specimen with one word for an answer, their held-out wordings being the paraphrases."""
     records = na.specimen_facts(model=name)
     facts = [na.Fact(r.relation, r.subject, r.answer, r.prompts) for r in records]
-    return tasks_of(model, facts, [r.held_out_prompts for r in records], edits, seed)
+    return tasks_of(model, facts, [r.held_out_prompts for r in records], edits, seed, skip)
 
 
 def tasks_of(
-    model: na.Model, facts: Sequence[na.Fact], paraphrases: Sequence[Sequence[str]], edits: int, seed: int
+    model: na.Model,
+    facts: Sequence[na.Fact],
+    paraphrases: Sequence[Sequence[str]],
+    edits: int,
+    seed: int,
+    skip: int = 0,
 ) -> Task:
-    """Draw facts that the model knows on every prompt, and for each another answer of its relation."""
+    """Draw facts that the model knows on every prompt, past the first `skip`, and for each another answer."""
     rng, cases = np.random.default_rng(seed), list[na.EditCase]()
     answers: dict[str, list[str]] = {}
     for fact in facts:
@@ -63,8 +73,9 @@ def tasks_of(
         case = na.EditCase(fact, new, tuple(paraphrases[index]))
         if _suits(model, case):
             cases.append(case)
-        if len(cases) == edits:
+        if len(cases) == skip + edits:
             break
+    cases = cases[skip:]
     edited = {(case.fact.relation, case.fact.subject) for case in cases}
     left = [fact for fact in facts if (fact.relation, fact.subject) not in edited]
     mixed = [left[i] for i in rng.permutation(len(left))]
@@ -104,7 +115,13 @@ def ways(task: Task, neurons: dict[str, na.NeuronSet], seed: int) -> dict[str, W
             model, case.fact, case.new_answer, keep=task.seen, neurons=of(model, case), seed=seed
         ),
         "exact, only its neurons": lambda model, case: na.exact_update(
-            model, case.fact, case.new_answer, keep=task.seen, neurons=of(model, case), kept_share=0.0, seed=seed
+            model,
+            case.fact,
+            case.new_answer,
+            keep=task.seen,
+            neurons=of(model, case),
+            settings=LOOSE,
+            seed=seed,
         ),
         "update, normalised": updated("normalised", of),
         "update, printed": updated("printed", of),
@@ -128,51 +145,61 @@ class _Clock:
 
     def __call__(self, model: na.Model, case: na.EditCase) -> na.Edit:
         """Make the edit."""
-        start = time.perf_counter()
+        start = time.process_time()
         edit = self.way(model, case)
-        self.seconds.append(time.perf_counter() - start)
+        self.seconds.append(time.process_time() - start)
         self.sizes.append(edit.size)
         self.neurons.append(float(len(edit.neurons)))
         return edit
 
 
-def compared(model: na.Model, task: Task, *, seed: int, only: Sequence[str] | None = None) -> pl.DataFrame:
-    """Every way on every case: the measures, the seconds an edit takes, and how large it and its set are."""
-    facts = [case.fact for case in task.cases]
-    found = [na.locate(model, fact) for fact in facts]
-    neurons = {
-        f"{f.relation} {f.subject}": na.NeuronSet(s.layout, s.members) for f, s in zip(facts, found, strict=True)
-    }
-    tables = []
+def located(model: na.Model, task: Task) -> tuple[dict[str, na.NeuronSet], pl.DataFrame]:
+    """The facts' own neurons, and the CPU seconds that finding them takes."""
+    found, seconds = dict[str, na.NeuronSet](), list[float]()
+    for case in task.cases:
+        start = time.process_time()
+        members = na.locate(model, case.fact)
+        seconds.append(time.process_time() - start)
+        found[f"{case.fact.relation} {case.fact.subject}"] = na.NeuronSet(members.layout, members.members)
+    return found, _told("locating", {"CPU seconds, median": _median(seconds)}, len(seconds))
+
+
+def compared(
+    model: na.Model, task: Task, *, seed: int, only: Sequence[str] | None = None, results: Path | None = None
+) -> pl.DataFrame:
+    """Every way on every case: the measures, the CPU seconds an edit takes, and how large it and its set are."""
+    tables = [pl.read_parquet(results)] if results is not None and results.exists() else []
+    done = set(tables[0]["way"]) if tables else set()
+    neurons, locating = located(model, task)
+    if not done:
+        tables.append(locating)
     for name, way in ways(task, neurons, seed).items():
-        if only is not None and name not in only:
+        if name in done or (only is not None and name not in only) or (name == "ROME" and model.kind != "causal"):
             continue
         clock = _Clock(way)
         judged = na.judge_edits(model, task.cases, clock, others=task.unseen, sample=100, seed=seed)
-        measures = na.edit_measures(judged, seed=seed)
-        rows: list[dict[str, object]] = [
-            {"measure": f"{key}, median", "after": float(np.median(values)), "cases": len(values)}
-            for key, values in (("seconds", clock.seconds), ("size", clock.sizes), ("neurons", clock.neurons))
-        ]
-        refused = judged.filter(pl.col("refused") != "")["case"].n_unique()
-        rows.append({"measure": "refused", "after": float(refused), "cases": len(task.cases)})
-        tables.append(pl.concat([measures, pl.DataFrame(rows)], how="diagonal_relaxed").with_columns(way=pl.lit(name)))
+        numbers = {
+            f"{key}, median": _median(values)
+            for key, values in (("CPU seconds", clock.seconds), ("size", clock.sizes), ("neurons", clock.neurons))
+        }
+        numbers["refused"] = float(judged.filter(pl.col("refused") != "")["case"].n_unique())
+        told = _told(name, numbers, len(task.cases))
+        measures = na.edit_measures(judged, seed=seed).with_columns(way=pl.lit(name))
+        tables.append(pl.concat([measures, told], how="diagonal_relaxed"))
         print(as_markdown(tables[-1], [name]), flush=True)
-    return pl.concat(tables)
+        if results is not None:
+            pl.concat(tables, how="diagonal_relaxed").write_parquet(results)
+    return pl.concat(tables, how="diagonal_relaxed")
 
 
-def as_markdown(table: pl.DataFrame, names: Sequence[str]) -> str:
-    """A row a measure, a column a way: after the edits, with the interval, and before in the second column."""
-    lines = ["| measure | before | " + " | ".join(names) + " |", "| --- " * (len(names) + 2) + "|"]
-    for measure in dict.fromkeys(table["measure"]):
-        cells, before = [], ""
-        for name in names:
-            row = table.filter((pl.col("measure") == measure) & (pl.col("way") == name)).row(0, named=True)
-            before = "" if row["before"] is None else f"{row['before']:.3f}"
-            spread = "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
-            cells.append("" if row["after"] is None else f"{row['after']:.3f}{spread}")
-        lines.append(f"| {measure} | {before} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _told(way: str, numbers: dict[str, float], cases: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        [{"measure": name, "after": value, "cases": cases, "way": way} for name, value in numbers.items()]
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values)) if values else float("nan")
 
 
 def batches(model: na.Model, task: Task, sizes: Sequence[int], seed: int) -> list[dict[str, float]]:
@@ -180,23 +207,23 @@ def batches(model: na.Model, task: Task, sizes: Sequence[int], seed: int) -> lis
     rows = []
     for size in sizes:
         cases = task.cases[:size]
-        start = time.perf_counter()
-        judged = na.judge_together(
-            model,
-            cases,
-            lambda edited, given: na.exact_update(
-                edited, [c.fact for c in given], [c.new_answer for c in given], keep=task.seen, seed=seed
-            ),
-            others=task.unseen,
-            sample=20,
-            seed=seed,
-        )
+        seconds = list[float]()
+
+        def make(edited: na.Model, given: Sequence[na.EditCase], seconds: list[float] = seconds) -> na.Edit:
+            start = time.process_time()
+            try:
+                facts, answers = [case.fact for case in given], [case.new_answer for case in given]
+                return na.exact_update(edited, facts, answers, keep=task.seen, seed=seed)
+            finally:
+                seconds.append(time.process_time() - start)
+
+        judged = na.judge_together(model, cases, make, others=task.unseen, sample=20, seed=seed)
         row = dict(na.edit_measures(judged, seed=seed).select("measure", "after").iter_rows())
-        keep = ("success rate", "generalisation", "accuracy, same relation", "accuracy, other relations")
-        told = {"edits": size, "seconds": time.perf_counter() - start, **{key: row[key] for key in keep}}
+        keep = ("success rate", "generalisation, generated", "accuracy, same relation", "accuracy, other relations")
+        told = {"edits": float(size), **{key: row[key] for key in keep}, "CPU seconds": seconds[0]}
         told["refused"] = float(bool(judged["refused"][0]))
-        print(json.dumps(told), flush=True)
         rows.append(told)
+        print(together_markdown(rows), flush=True)
     return rows
 
 
@@ -207,32 +234,39 @@ def main(
     relations: Annotated[str | None, typer.Option(help="Relations of the file, with commas between.")] = None,
     held_out: Annotated[int, typer.Option(help="How many of a fact's last prompts are its paraphrases.")] = 2,
     edits: Annotated[int, typer.Option(help="How many edits.")] = 100,
+    skip: Annotated[int, typer.Option(help="Leave out so many facts that would be edited first.")] = 0,
     seed: int = 0,
     only: Annotated[str | None, typer.Option(help="Only these ways, with semicolons between.")] = None,
     together: Annotated[str | None, typer.Option(help="Sizes of batches, such as 1,10,100.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Where the table goes.")] = None,
+    results: Annotated[Path | None, typer.Option(help="A Parquet file that keeps what each way gave.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="A page with a block for the tables.")] = None,
+    block: Annotated[str, typer.Option(help="Name of that block.")] = "editing",
 ) -> None:
     """Compare ways of editing and print the table."""
     warnings.simplefilter("ignore", PromptWarning)
     loaded = na.load(model or na.specimen_folder(specimen))
     if facts is None:
-        task = specimen_tasks(loaded, specimen, edits, seed)
+        task = specimen_tasks(loaded, specimen, edits, seed, skip)
     else:
         read = na.read_facts(facts, relations=relations.split(",") if relations else None)
         whole = [fact for fact in read if len(fact.prompts) > held_out + 1]
         kept = [replace_prompts(fact, fact.prompts[:-held_out]) for fact in whole]
-        task = tasks_of(loaded, kept, [fact.prompts[-held_out:] for fact in whole], edits, seed)
-    print(
-        f"{len(task.cases)} edits, {len(task.seen)} facts to draw from, {len(task.unseen)} to judge by; sample {SAMPLE}"
-    )
-    table = compared(loaded, task, seed=seed, only=only.split(";") if only else None)
-    text = as_markdown(table, list(dict.fromkeys(table["way"])))
-    print(text)
+        task = tasks_of(loaded, kept, [fact.prompts[-held_out:] for fact in whole], edits, seed, skip)
+    table = compared(loaded, task, seed=seed, only=only.split(";") if only else None, results=results)
+    names = [name for name in dict.fromkeys(table["way"]) if name != "locating"]
+    parts = [
+        f"{len(task.cases)} edits; the exact edit's sample is {SAMPLE} prompts of {len(task.seen)} other facts, and "
+        f"all ways are judged by prompts of {len(task.unseen)} more. {machine()}.",
+        as_markdown(table, names),
+        targets(table),
+    ]
     if together:
-        batches(loaded, task, [int(size) for size in together.split(",")], seed)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+        rows = batches(loaded, task, [int(size) for size in together.split(",")], seed)
+        parts.append("Many edits as one, all standing together:\n\n" + together_markdown(rows))
+    text = "\n\n".join(parts)
+    print(text, f"\npeak memory {peak_memory() / 2**20:.0f} MiB")
     if markdown is not None:
-        markdown.write_text(text + "\n", encoding="utf-8")
+        write_block(markdown, block, text)
 
 
 def replace_prompts(fact: na.Fact, prompts: Sequence[str]) -> na.Fact:

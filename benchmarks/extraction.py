@@ -20,9 +20,9 @@ from transformers import AutoTokenizer
 
 import neuronatlas as na
 from measure import interleaved
+from neuronatlas.models.batching import batches, choose_way, padded
 from neuronatlas.probing.activations import Activations
 from neuronatlas.probing.alignment import align
-from neuronatlas.probing.batching import batches, choose_way, padded
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.extraction import extract
 from neuronatlas.readers.corpora import read_corpus

@@ -103,9 +103,9 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=1000)
 @given(actions=ACTIONS)
-def test_any_sequence_of_edits_and_undos_ends_in_the_same_bits(
+def test_a_thousand_sequences_of_edits_and_undos_end_in_the_same_bits(
     shared: na.Model, actions: list[tuple[list[str], int, int]]
 ) -> None:
     before, digest = bits(shared), shared.digest

@@ -20,6 +20,8 @@ from neuronatlas.models.slots import value_slots
 from tests.knowledge.planted import planted_facts, planted_model, planted_neurons
 from tests.knowledge.test_edits import bits, top
 
+LOOSE = ExactSettings(kept_share=0.0)
+
 
 @pytest.fixture
 def model() -> na.Model:
@@ -66,6 +68,30 @@ def test_where_all_conditions_bind_it_is_dense_least_squares(seed: int, n: int) 
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
         assert (multipliers > 0).all()
     assert np.linalg.norm(found) >= np.linalg.norm(expected) * (1 - 1e-6) or not (conditions @ found >= wanted).all()
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 4), m=st.integers(1, 7), weight=st.sampled_from([0.0, 30.0]))
+def test_floors_cost_what_falls_below_them_and_nothing_else(seed: int, n: int, m: int, weight: float) -> None:
+    rng, firm = np.random.default_rng(seed), 4.0
+    conditions, kept = rng.normal(size=(n, 12)), rng.normal(size=(m, 12))
+    wanted, off, floor = rng.normal(size=n), rng.normal(size=m), rng.normal(size=m) - 1
+    rows = np.concatenate([conditions, kept])
+    change = smallest_change(gram_matrix(torch.as_tensor(rows)), wanted, off, weight, floor, firm)
+    found = rows.T @ np.concatenate([change.of_conditions, change.of_kept])
+
+    def cost(x: np.ndarray) -> float:
+        fallen = np.maximum(0, floor - kept @ x - off)
+        return objective(x, kept, off, weight) + firm / 2 * float(fallen @ fallen)
+
+    other = minimize(
+        cost,
+        np.linalg.lstsq(conditions, wanted, rcond=None)[0],
+        constraints=LinearConstraint(conditions, lb=wanted),
+        method="SLSQP",
+        options={"ftol": 1e-13, "maxiter": 500},
+    )
+    assert (conditions @ found >= wanted - 1e-5).all()
+    assert cost(found) == pytest.approx(other.fun, rel=1e-4, abs=1e-4)
 
 
 def test_what_is_there_already_is_not_changed() -> None:
@@ -141,7 +167,7 @@ def test_answers_of_several_tokens_are_asked_for_token_by_token() -> None:
     specimen = na.load(na.specimen_folder())
     facts = [na.Fact(r.relation, r.subject, r.answer, r.prompts[:4]) for r in na.specimen_facts()]
     capitals = [fact for fact in facts if fact.relation == "capital"][:20]
-    edit = na.exact_update(specimen, capitals[0], "Buenos Aires", keep=capitals[1:], sample=40, kept_share=0.0)
+    edit = na.exact_update(specimen, capitals[0], "Buenos Aires", keep=capitals[1:], sample=40, settings=LOOSE)
     for prompt in capitals[0].prompts:
         assert na.attribute(specimen, prompt, "Buenos Aires", rule="activation").answered.is_top
     assert edit.settings["prompts"] == 2 * len(capitals[0].prompts)
@@ -161,7 +187,12 @@ def test_the_same_edit_comes_out_to_the_bit(model: na.Model) -> None:
     facts, found = planted_facts(), []
     for _ in range(2):
         edit = na.exact_update(
-            model, facts[1], "answer3", keep=[facts[0], "word1 subject2 answer2"], sample=6, kept_share=0.0
+            model,
+            facts[1],
+            "answer3",
+            keep=[facts[0], "word1 subject2 answer2"],
+            sample=6,
+            settings=LOOSE,
         )
         found.append(bits(model))
         edit.undo()

@@ -64,6 +64,12 @@ EDIT_MEASURES: dict[str, Measure] = {
         Measure("reliability", "edited", f"rewrite_acc: share of the new answer's tokens {_CHOSEN}", *_RIGHT),
         Measure("generalisation", "paraphrase", "rephrase_acc: the same on paraphrases, unseen by the edit", *_RIGHT),
         Measure("generalisation, generated", "paraphrase", f"paraphrases to which {_SAID} the new answer", *_GENERATED),
+        Measure(
+            "paraphrases, old answer",
+            "paraphrase, old",
+            f"paraphrases to which {_SAID} the old answer: before the edit, those that it knew",
+            *_GENERATED,
+        ),
         Measure("locality", "locality", "prompts about something else whose first choices are all as before", *_SAME),
         Measure("portability", "portability", f"where the answer follows from the new one: tokens {_CHOSEN}", *_RIGHT),
         Measure("P(new)", "edited", "mean probability of the whole new answer", *_P),

@@ -4,7 +4,8 @@ Dai et al. (2022) leave it to future work. With the slots' change as the unknown
 the log-odds of its new answer reach a margin, and each of a sample of other prompts that the log-odds of what the model
 answers there, against the new answers, stay (against all tokens they would hardly show a new answer on the rise).
 Linearised at the current change this is least squares under inequalities, whose solution is closed (`least_change`); it
-is solved again at the new change until the model itself, not its linearisation, obeys.
+is solved again at the new change until the model itself, not its linearisation, obeys. The kept prompts are many:
+they are linearised where the change is 0, and once more only where the model then does not keep them.
 """
 
 from __future__ import annotations
@@ -32,11 +33,16 @@ class ExactSettings:
     """What an exact edit aims at.
 
     `margin`: log-odds that the new answer is to have on every prompt (2: P = 0.88), see `margins`. `weight`: how much a
-    move of the kept log-odds counts against the length of the change. `most_steps`: linearisations at most.
+    move of the kept log-odds counts against the length of the change. `firm`: how much it counts, prompt by prompt,
+    where a kept answer's lead falls below `safe`, or below what it was where that is less. `kept_share`: the share of
+    the kept prompts that has to keep its first choice. `most_steps`: linearisations at most.
     """
 
     margin: float = 2.0
     weight: float = 100.0
+    firm: float = 10.0
+    safe: float = 1.0
+    kept_share: float = 0.995
     most_steps: int = 15
     budget: int = BUDGET
 
@@ -51,18 +57,22 @@ class Solution:
 
     shift: Float[Tensor, "slot width"]
     log_odds: Float[Tensor, " row"]
-    kept_log_odds: Float[Tensor, " kept"]
     kept_same: float
     reached: bool
     steps: int
     binding: int
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """What makes one better than another: that every prompt reaches its aim, then what is kept."""
+        return self.reached, self.kept_same
 
 
 SLACK = 0.25
 """Share of the margin that may lack of an aim: linearisations come closer to it ever more slowly."""
 LEAD = 0.1
 """By how much the logit of a new answer must be above every other, in any case."""
-_RELINEARISED, _BISECTIONS, _WORTH = 2, 3, 0.9
+_BISECTIONS, _WORTH = 3, 0.9
 _SHORTENED, _RAISE = 6, 0.5
 
 
@@ -78,56 +88,78 @@ def solve(
     aims: Float[Tensor, " row"],
     kept: Sequence[Step],
     settings: ExactSettings,
+    near: RowSlopes | None = None,
 ) -> Solution:
-    """Find the smallest shift of slots with which `rows` reach their aims and `kept` ones stay; write nothing."""
-    count, width = sum(len(group.neurons) for group in slots), slots[0].width
-    shift = torch.zeros(count, width, dtype=torch.float64, device=model.device)
-    rivals = sorted({row.answer_id for row in rows})
-    stay, best, least, binding, part = None, shift, torch.inf, 0, 1.0
-    for step in range(settings.most_steps + 1):
-        with slots_shifted(slots, shift):
-            here = slot_slopes(model, slots, rows, budget=settings.budget)
-            if kept and step < _RELINEARISED:
-                near = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
-                stay = _stay(near, shift, stay)
-        problem = _Problem(model, slots, rows, aims, stay, settings)
-        standing = problem.standing(shift)
+    """Find the smallest shift of slots with which `rows` reach their aims and `kept` ones stay; write nothing.
+
+    `near` are the slopes of the kept rows as the model is, against the rows' tokens, where they are known already.
+    """
+    shift = torch.zeros(sum(len(group.neurons) for group in slots), slots[0].width, dtype=torch.float64)
+    shift, rivals = shift.to(model.device), sorted({row.answer_id for row in rows})
+    if near is None and kept:
+        near = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
+    stay = None if near is None else _stay(near, shift, None)
+    problem = _Problem(model, slots, rows, aims, stay, settings)
+    best = _with_kept(problem, kept, _descend(problem, shift))
+    if kept and best.reached and best.kept_same < settings.kept_share:
+        with slots_shifted(slots, best.shift):
+            there = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
+        again = replace(problem, stay=_stay(there, best.shift, stay))
+        other = _with_kept(again, kept, _descend(again, best.shift))
+        best = max(best, replace(other, steps=best.steps + other.steps), key=lambda found: found.order)
+    return best
+
+
+def _descend(problem: _Problem, shift: Tensor) -> Solution:
+    """From a shift, step by step, to one that reaches the aims and costs little."""
+    standing, best, binding, part, done = problem.standing(shift), None, 0, 1.0, 0
+    for done in range(problem.settings.most_steps + 1):
         # Another token may be ahead of the new answer though that is as likely as what was preferred: ask for more.
-        behind = (standing.leads < LEAD) & (standing.log_odds > aims - _RAISE / 2)
-        aims = torch.where(behind, standing.log_odds + _RAISE, aims)
-        problem = replace(problem, aims=aims)
+        behind = (standing.leads < LEAD) & (standing.log_odds > problem.aims - _RAISE / 2)
+        problem = replace(problem, aims=torch.where(behind, standing.log_odds + _RAISE, problem.aims))
         if problem.reached(standing):
-            worth = problem.cost(shift) < _WORTH * least
-            best, least = (shift, problem.cost(shift)) if problem.cost(shift) < least else (best, least)
+            cost = problem.cost(shift)
+            worth = best is None or cost < _WORTH * best[0]
+            best = (cost, shift, standing) if best is None or cost < best[0] else best
             if not worth:
                 break
-        if step == settings.most_steps:
+        if done == problem.settings.most_steps:
             break
-        try:
-            found = problem.step(shift, here, standing, part)
-        except LeastChangeError:
-            break
+        found = problem.step(shift, standing, part)
         if found is None:
             break
-        shift, binding, part = found
-    return _solution(problem, best if least < torch.inf else shift, kept, step, binding)
+        shift, standing, binding, part = found
+    _, shift, standing = best or (0.0, shift, standing)
+    return Solution(shift, standing.log_odds, 1.0, problem.reached(standing), done, binding)
+
+
+def _with_kept(problem: _Problem, kept: Sequence[Step], found: Solution) -> Solution:
+    """The same solution, with the share of the kept rows that keep their first choice."""
+    same = 0
+    with slots_shifted(problem.slots, found.shift):
+        for batch, logits in all_logits(problem.model, kept, problem.settings.budget):
+            tokens = torch.tensor([kept[index].answer_id for index in batch], device=logits.device)
+            same += int((logits.argmax(1) == tokens).sum())
+    return replace(found, kept_same=same / len(kept) if kept else 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Stay:
-    """Kept rows: their slopes where they were last linearised, their log-odds at the start, and how far these are off.
+    """Kept rows: their slopes where they were last linearised, these slopes' Gram matrix, and their leads.
 
-    `off` is what the linearisation says of the log-odds' change where the shift is 0.
+    `start` are the leads at the start, `off` what the linearisation says of their change where the shift is 0.
     """
 
     slopes: Float[Tensor, "kept number"]
+    gram: Gram
     start: Float[Tensor, " kept"]
     off: Float[Tensor, " kept"]
 
 
 def _stay(found: RowSlopes, shift: Tensor, before: _Stay | None) -> _Stay:
     start = found.log_odds if before is None else before.start
-    return _Stay(found.slopes, start, found.log_odds - start - _times(found.slopes, shift.flatten()))
+    off = found.log_odds - start - _times(found.slopes, shift.flatten())
+    return _Stay(found.slopes, gram_matrix(found.slopes), start, off)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +172,7 @@ class _Standing:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """What is minimised: the shift's length and the kept log-odds' moves, while the rows reach their aims."""
+    """What is minimised: the shift's length and what the kept leads move and lose, while the rows reach their aims."""
 
     model: Model
     slots: Sequence[Slots]
@@ -170,76 +202,94 @@ class _Problem:
         total = 0.5 * shift.pow(2).sum()
         if self.stay is not None:
             moves = _times(self.stay.slopes, shift.flatten()) + self.stay.off
+            fallen = (self._floor() - moves).clamp(min=0)
             total = total + 0.5 * self.settings.weight * moves.pow(2).mean()
+            total = total + 0.5 * self.settings.firm * fallen.pow(2).sum()
         return float(total)
 
-    def step(
-        self, shift: Tensor, here: RowSlopes, standing: _Standing, part: float
-    ) -> tuple[Tensor, int, float] | None:
-        """The next shift, how many conditions bind there, and the part to begin with then; None where none is better.
+    def step(self, shift: Tensor, standing: _Standing, part: float) -> tuple[Tensor, _Standing, int, float] | None:
+        """The next shift, how the rows stand there, how many conditions bind, and the part to begin with then.
 
         Before the aims are reached: the smallest change of the present shift that goes towards them, and a step is
         better that comes closer; one that leads beyond is cut back to where they are just reached. From then on: the
         smallest shift altogether, and a step is better that costs less and still reaches them. Where the model does not
-        follow its linearisation that far, less of the way is gone.
+        follow its linearisation that far, less of the way is gone. None where no step is better.
         """
-        rows = here.slopes if self.stay is None else torch.cat([here.slopes, self.stay.slopes])
-        gram, done, lacking = gram_matrix(rows), self.reached(standing), self._lacking(standing)
+        with slots_shifted(self.slots, shift):
+            here = slot_slopes(self.model, self.slots, self.rows, budget=self.settings.budget)
+        gram, done, lacking = self._gram(here), self.reached(standing), self._lacking(standing)
         for _ in range(_SHORTENED):
-            change, centre = self._linearised(shift, here, gram, part, done)
-            combination = torch.as_tensor(np.concatenate([change.of_conditions, change.of_kept]), device=shift.device)
-            aim = centre + _times(rows.T, combination).reshape(shift.shape)
+            try:
+                change, centre = self._linearised(shift, here, gram, part, done)
+            except LeastChangeError:
+                return None
+            aim = centre + self._combined(change, here).reshape(shift.shape)
             there = self.standing(aim)
             if done:
                 better = self.reached(there) and self.cost(aim) < self.cost(shift)
             else:
                 better = self._lacking(there) < (1 - part / 4) * lacking
                 if self.reached(there):
-                    aim = self._cut_back(torch.zeros_like(shift), self._cut_back(shift, aim))
+                    aim, there = self._cut_back(shift, aim, there)
             if better:
-                return aim, int((change.multipliers > 0).sum()), min(1.0, 2 * part)
+                return aim, there, int((change.multipliers > 0).sum()), min(1.0, 2 * part)
             part = part / 3
         return None
+
+    def _gram(self, here: RowSlopes) -> Gram:
+        """Inner products of the rows' slopes, then the kept ones', of which those among themselves are known."""
+        if self.stay is None:
+            return gram_matrix(here.slopes)
+        inner, cross = gram_matrix(here.slopes), gram_matrix(self.stay.slopes, here.slopes)
+        return np.block([[inner, cross.T], [cross, self.stay.gram]])
+
+    def _combined(self, change: Change, here: RowSlopes) -> Tensor:
+        total = _times(here.slopes.T, torch.as_tensor(change.of_conditions, device=here.slopes.device))
+        if self.stay is not None:
+            total = total + _times(self.stay.slopes.T, torch.as_tensor(change.of_kept, device=total.device))
+        return total
 
     def _lacking(self, standing: _Standing) -> float:
         """What the rows lack of their aims, and of leading."""
         aims = (self.aims - standing.log_odds).clamp(min=0).sum()
         return float(aims + (LEAD - standing.leads).clamp(min=0).sum())
 
-    def _cut_back(self, short: Tensor, beyond: Tensor) -> Tensor:
+    def _cut_back(self, short: Tensor, beyond: Tensor, there: _Standing) -> tuple[Tensor, _Standing]:
         """The point between two at which the conditions are just reached, by bisection."""
         for _ in range(_BISECTIONS):
             middle = (short + beyond) / 2
-            short, beyond = (short, middle) if self.reached(self.standing(middle)) else (middle, beyond)
-        return beyond
+            between = self.standing(middle)
+            if self.reached(between):
+                beyond, there = middle, between
+            else:
+                short = middle
+        return beyond, there
+
+    def _floor(self) -> Tensor:
+        """How far each kept lead may move without falling below what is safe, or below what it was."""
+        assert self.stay is not None
+        return (self.settings.safe - self.stay.start).clamp(max=0)
 
     def _linearised(self, shift: Tensor, here: RowSlopes, gram: Gram, part: float, done: bool) -> tuple[Change, Tensor]:
         """Solve the problem linearised at a shift: the change, about the centre that is returned with it."""
-        moved = torch.zeros(0) if self.stay is None else _times(self.stay.slopes, shift.flatten())
+        weights = self.settings.weight, self.settings.firm
         if not done:
-            off = 0 * moved
-            wanted, centre, weight = part * (self.aims - here.log_odds), shift, self.settings.weight
+            wanted, centre = part * (self.aims - here.log_odds), shift
         else:
             # With d |x - s|^2 / 2 added, x = c + z, where c = s d / (1 + d) and z solves the same problem about c.
             centre = shift * (1 - part)
-            off = moved * (1 - part) + (moved if self.stay is None else self.stay.off)
             wanted = torch.minimum(self.aims, here.log_odds) - here.log_odds
             wanted = wanted + _times(here.slopes, (shift - centre).flatten())
-            weight = self.settings.weight * part
-        return smallest_change(gram, wanted.cpu().numpy(), off.cpu().numpy(), weight), centre
+            weights = part * weights[0], part * weights[1]
+        if self.stay is None:
+            return smallest_change(gram, wanted.cpu().numpy(), np.zeros(0), 0.0), centre
+        moved = _times(self.stay.slopes, centre.flatten()) + self.stay.off
+        # On the way to the aims only what is added counts, but for what has fallen.
+        off = moved if done else 0 * moved
+        floor = self._floor() - moved + off
+        numbers = (tensor.cpu().numpy() for tensor in (wanted, off))
+        return smallest_change(gram, *numbers, weights[0], floor.cpu().numpy(), weights[1]), centre
 
 
 def _times(rows: Tensor, vector: Tensor) -> Tensor:
     return (rows @ vector.to(rows)).double()
-
-
-def _solution(problem: _Problem, shift: Tensor, kept: Sequence[Step], step: int, binding: int) -> Solution:
-    odds, same = torch.zeros(len(kept), dtype=torch.float64), 0
-    with slots_shifted(problem.slots, shift):
-        for batch, logits in all_logits(problem.model, kept, problem.settings.budget):
-            tokens = torch.tensor([kept[index].answer_id for index in batch], device=logits.device)
-            odds[batch] = log_odds_of(logits, tokens.tolist()).double().cpu()
-            same += int((logits.argmax(1) == tokens).sum())
-    found = problem.standing(shift)
-    share = same / len(kept) if kept else 1.0
-    return Solution(shift, found.log_odds, odds, share, problem.reached(found), step, binding)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from neuronatlas.knowledge.attribution import attribute_queries
+from neuronatlas.knowledge.candidates import candidates, grown, mean_squares
 from neuronatlas.knowledge.editing import about_fact, answer_queries, fact_with_answer
 from neuronatlas.knowledge.edits import Edit, EditError, apply_edit, require_known
 from neuronatlas.knowledge.exact import ExactSettings, Solution, margins, solve
@@ -19,13 +19,12 @@ from neuronatlas.knowledge.locating import locate
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
 from neuronatlas.models.slots import Slots, value_slots
-from neuronatlas.neurons import NeuronScores, NeuronSet
+from neuronatlas.neurons import NeuronSet
 
 __all__ = ["exact_update"]
 
 MOST_NEURONS = 256
-KEPT_SHARE = 0.99
-SAMPLE = 200
+SAMPLE = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +34,6 @@ class _Attempt:
     slots: tuple[Slots, ...]
     neurons: NeuronSet
     solution: Solution
-
-    def suffices(self, kept_share: float) -> bool:
-        return self.solution.reached and self.solution.kept_same >= kept_share
-
-    @property
-    def order(self) -> tuple[bool, float]:
-        return self.solution.reached, self.solution.kept_same
 
 
 def exact_update(
@@ -53,7 +45,6 @@ def exact_update(
     neurons: NeuronSet | Sequence[NeuronSet] | None = None,
     settings: ExactSettings | None = None,
     most_neurons: int = MOST_NEURONS,
-    kept_share: float = KEPT_SHARE,
     sample: int = SAMPLE,
     seed: int = 0,
     progress: bool = False,
@@ -62,12 +53,13 @@ def exact_update(
 
     Smallest in the least-squares sense: every prompt gives the new answer log-odds of `settings.margin` (no more than
     what the model prefers there has now), and on `sample` prompts of `keep`, facts and plain texts that are to stay as
-    they are, the log-odds of what the model prefers move as little as they can; half of the sample is of the facts'
-    relations where there are enough. Only value slots of the facts' `neurons` change, by default those that `locate`
-    finds. Where these do not suffice, because a prompt cannot be reached or less than `kept_share` of the sample keeps
-    its preferred token, each fact's set grows to double by attribution, up to `most_neurons` a fact; the set that comes
-    out best then stands. Each token of an answer of several is asked for, given those before it. The edit's settings
-    tell the sizes that were tried, and what was reached with each.
+    they are, the lead of what the model prefers over the new answers moves as little as it can, and falls below
+    `settings.safe` least of all; four fifths of the sample are of the facts' relations. Only value slots of the facts'
+    `neurons` change, by default those that `locate` finds. Where these do not suffice, because a prompt cannot be
+    reached or less than `settings.kept_share` of the sample keeps its preferred token, each fact's set grows by
+    attribution (see `candidates`), up to `most_neurons` a fact; the set that comes out best then stands. Each token of
+    an answer of several is asked for, given those before it. The edit's settings tell the sizes that were tried, and
+    what was reached with each.
 
     Errors: EditError, the model untouched, when a prompt cannot be reached with `most_neurons`, or answers and facts
     do not go together; else as `update`.
@@ -85,30 +77,26 @@ def exact_update(
     answers = [new_answers] if isinstance(new_answers, str) else list(new_answers)
     if not many or len(many) != len(answers):
         raise EditError(f"{len(answers)} new answers for {len(many)} facts: one a fact expected, and a fact or more")
-    rows = [row for fact, answer in zip(many, answers, strict=True) for row in _rows(model, fact, answer)]
+    rows = [_rows(model, fact, answer) for fact, answer in zip(many, answers, strict=True)]
+    asked = [row for own in rows for row in own]
     near = {fact.relation for fact in many}
-    kept = kept_rows(model, keep, sample=sample, seed=seed, barred=rows, nearest=near, budget=chosen.budget)
-    sets = _sets(model, many, neurons)
-    aims = margins(preferred_log_odds(model, rows, budget=chosen.budget), chosen)
-    attempts, scores = list[_Attempt](), None
+    kept = kept_rows(model, keep, sample=sample, seed=seed, barred=asked, nearest=near, budget=chosen.budget)
+    aims = margins(preferred_log_odds(model, asked, budget=chosen.budget), chosen)
+    attempts = list[_Attempt]()
     with tqdm(desc="exact edit", unit=" sets", disable=not progress) as bar:
-        while not attempts or not attempts[-1].suffices(kept_share):
-            if attempts or not all(len(members) for members in sets):
-                scores = scores or [_scores(model, fact) for fact in many]
-                grown = [_grown(members, s, most_neurons) for members, s in zip(sets, scores, strict=True)]
-                if grown == sets:
-                    break
-                sets = grown
-            attempts.append(_attempt(model, sets, rows, aims, kept, chosen))
+        for sets in _growing(model, many, rows, _sets(model, many, neurons), kept, most_neurons):
+            attempts.append(_attempt(model, sets, asked, aims, kept, chosen))
             bar.update()
-    best = max(attempts, key=lambda attempt: attempt.order)
+            if attempts[-1].solution.reached and attempts[-1].solution.kept_same >= chosen.kept_share:
+                break
+    best = max(attempts, key=lambda attempt: attempt.solution.order)
     if not best.solution.reached:
         lacking = float((aims - best.solution.log_odds).max())
         raise EditError(
             f"{len(best.neurons)} neurons do not suffice for {_about(many, answers)}: the log-odds of a prompt "
             f"stay {lacking:.2f} below what is asked for; allow more neurons, or a smaller margin"
         )
-    return _applied(model, many, answers, best, attempts, rows, kept, chosen, seed)
+    return _applied(model, many, answers, best, attempts, asked, kept, chosen, seed)
 
 
 def _applied(
@@ -177,20 +165,22 @@ def _sets(model: Model, facts: Sequence[Fact], neurons: NeuronSet | Sequence[Neu
     return [require_known(model, members) for members in given]
 
 
-def _scores(model: Model, fact: Fact) -> NeuronScores:
-    """Mean attribution of the old answer over the fact's prompts."""
-    return NeuronScores.mean(list(attribute_queries(model, answer_queries(model, fact), site="ffn")))
-
-
-def _grown(members: NeuronSet, scores: NeuronScores, most: int) -> NeuronSet:
-    """Twice as many neurons, 4 at least and `most` at most, the new ones being those of the highest scores."""
-    wanted = min(max(4, 2 * len(members)), most)
-    found = dict.fromkeys(members)
-    for neuron in scores.top(wanted):
-        if len(found) >= wanted:
-            break
-        found.setdefault(neuron)
-    return NeuronSet.of(members.layout, found)
+def _growing(
+    model: Model,
+    facts: Sequence[Fact],
+    rows: Sequence[Sequence[Step]],
+    sets: list[NeuronSet],
+    kept: Sequence[Step],
+    most: int,
+) -> Iterator[list[NeuronSet]]:
+    """The facts' own neurons, then ever larger sets, each fact's growing by its candidates."""
+    if all(len(members) for members in sets):
+        yield sets
+    elsewhere = mean_squares(model, kept) if kept else []
+    further = [candidates(model, fact, own, elsewhere) for fact, own in zip(facts, rows, strict=True)]
+    while (larger := [grown(*one, most) for one in zip(sets, further, strict=True)]) != sets:
+        sets = larger
+        yield sets
 
 
 def _attempt(

@@ -9,9 +9,8 @@ import torch
 from neuronatlas.knowledge.editing import about_fact, answer_queries, fact_with_answer
 from neuronatlas.knowledge.edits import Edit, EditError, apply_edit, require_known
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.models.asking import log_odds_of, step_logits
+from neuronatlas.models.asking import batched, log_odds_of, step_logits
 from neuronatlas.models.model import Model
-from neuronatlas.models.queries import by_shape
 from neuronatlas.models.slot_gradients import slots_shifted
 from neuronatlas.models.slots import SITE, value_slots
 from neuronatlas.neurons import NeuronSet
@@ -69,7 +68,7 @@ def fine_tune(
     adam = torch.optim.Adam([shift], lr=chosen.rate)
     for _ in range(chosen.steps):
         gradient, lowest = torch.zeros_like(shift), torch.inf
-        for batch in by_shape([step.shape for step in steps], chosen.budget):
+        for batch in batched(model, steps, chosen.budget):
             given = [steps[index] for index in batch]
             with torch.enable_grad(), slots_shifted(slots, shift):
                 odds = log_odds_of(step_logits(model, given), [step.answer_id for step in given])

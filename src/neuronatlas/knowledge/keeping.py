@@ -32,16 +32,16 @@ def kept_rows(
     """Rows of a sample of facts' prompts and plain texts, each asking for the token that the model prefers there now.
 
     Of a fact one prompt is drawn at a time; of a text one place, masked or (in a causal model) read up to there. Items
-    are drawn in turn, shuffled by the seed, so that a sample larger than `keep` takes several prompts of an item. Half
-    of the sample is of the `nearest` relations, whose facts an edit moves first. What does not suit the model, and what
-    asks the same as a row of `barred`, is passed over.
+    are drawn in turn, shuffled by the seed, so that a sample larger than `keep` takes several prompts of an item. Four
+    fifths of the sample are of the `nearest` relations, whose facts an edit moves first. What does not suit the model,
+    and what asks the same as a row of `barred`, is passed over.
 
     Errors: EditError when nothing is left of what was given.
     """
     rng, found = np.random.default_rng(seed), dict[tuple[tuple[int, ...], int], Step]()
     taken = {(row.ids, row.answer_position) for row in barred}
     near = [item for item in keep if not isinstance(item, str) and item.relation in nearest]
-    for items, wanted in ((near, sample // 2), (keep, sample)):
+    for items, wanted in ((near, sample * 4 // 5), (keep, sample)):
         for _ in range(0, wanted, max(1, len(items))):
             for index in rng.permutation(len(items)):
                 if len(found) >= wanted:

@@ -1,4 +1,4 @@
-"""Asking a model for single tokens, many at once: one logit row for each step of queries, batched by shape."""
+"""Asking a model for single tokens, one logit row for each step of queries, in as few passes as it takes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neuronatlas.models.batching import batches, choose_way, padded
 from neuronatlas.models.heads import answer_logits
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step, by_shape
 from neuronatlas.models.ways import Prompts
 
-__all__ = ["BUDGET", "all_logits", "lead_of", "log_odds_of", "step_logits"]
+__all__ = ["BUDGET", "all_logits", "batched", "lead_of", "log_odds_of", "step_logits"]
 
 BUDGET = 8192
 """Token positions computed at once."""
 
 
+def batched(model: Model, steps: Sequence[Step], budget: int = BUDGET) -> list[list[int]]:
+    """Indices of steps that share a pass, in a fixed order.
+
+    Of any lengths where the model was proved not to mind padding (see `choose_way`), else of one shape.
+    """
+    if any(step.decoder_ids for step in steps) or choose_way(model) != "padded":
+        return by_shape([step.shape for step in steps], budget)
+    return batches([len(step.ids) for step in steps], budget, "padded")
+
+
 def step_logits(model: Model, steps: Sequence[Step]) -> Float[Tensor, "step token"]:
-    """Logits where steps of one shape are read, differentiable."""
+    """Logits where steps of one batch are read, differentiable."""
+    if len({step.shape for step in steps}) > 1:
+        ids, mask = padded(model, [step.ids for step in steps])
+        return answer_logits(model, ids, torch.tensor([step.answer_position for step in steps]), mask=mask)
     prompts = Prompts.of(steps, model.device)
     return answer_logits(model, prompts.ids, prompts.answer_positions, prompts.decoder_ids)
 
@@ -29,7 +43,7 @@ def all_logits(
     model: Model, steps: Sequence[Step], budget: int = BUDGET
 ) -> Iterator[tuple[list[int], Float[Tensor, "step token"]]]:
     """Logits of steps of any shapes, batch by batch in a fixed order, with the steps' indices; no gradients."""
-    for batch in by_shape([step.shape for step in steps], budget):
+    for batch in batched(model, steps, budget):
         with torch.no_grad():
             yield batch, step_logits(model, [steps[index] for index in batch])
 

@@ -161,13 +161,17 @@ def answer_logits(
     ids: Int[Tensor, "row position"],
     places: Int[Tensor, " row"],
     decoder_ids: Int[Tensor, "row answer"] | None = None,
+    mask: Int[Tensor, "row position"] | None = None,
 ) -> Float[Tensor, "row token"]:
-    """Logits at one place a row, the head being run there only where that was proved to give the same."""
+    """Logits at one place a row, the head being run there only where that was proved to give the same.
+
+    Rows that carry padding come with their attention mask.
+    """
     rows, places = torch.arange(len(ids)), places.cpu()  # the last block may be on another device than the prompts
     if decoder_ids is not None or not _head_proved(model):
-        return model.logits(ids, decoder_ids)[rows, places]
+        return model.logits(ids, decoder_ids, mask)[rows, places]
     last = model.blocks[-1]
-    hidden = first_tensor(stop_after(last.module, lambda: model.logits(ids), nth=last.call))
+    hidden = first_tensor(stop_after(last.module, lambda: model.logits(ids, mask=mask), nth=last.call))
     assert hidden is not None
     return head(model, hidden[rows, places].unsqueeze(1))
 

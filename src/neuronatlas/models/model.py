@@ -119,9 +119,12 @@ class Model:
         return Layout(found.name, found.widths, "encoder" if in_encoder else "decoder", self.digest, found.experts)
 
     def logits(
-        self, ids: Int[Tensor, "row position"], decoder_ids: Int[Tensor, "row decoder_position"] | None = None
+        self,
+        ids: Int[Tensor, "row position"],
+        decoder_ids: Int[Tensor, "row decoder_position"] | None = None,
+        mask: Int[Tensor, "row position"] | None = None,
     ) -> Float[Tensor, "row position token"]:
-        """Logits of token ids that carry no padding.
+        """Logits of token ids that carry no padding, or of which the attention `mask` says what is none.
 
         A sequence-to-sequence model needs the decoder's ids beside the encoder's, of any length, and gives the logits
         of the decoder's positions; other models take none.
@@ -132,7 +135,7 @@ class Model:
             what = "no decoder ids" if decoder_ids is None else "decoder ids"
             wanted = "give those of the decoder too" if decoder_ids is None else "give token ids alone"
             raise ModelInputError(f"{what} for {self.name}, a {self.kind} model: {wanted}")
-        return run_model(self.module, ids, decoder_ids)
+        return run_model(self.module, ids, decoder_ids, mask)
 
     @property
     def probe_ids(self) -> Int[Tensor, "row position"]:
@@ -166,9 +169,10 @@ def run_model(
     module: PreTrainedModel,
     ids: Int[Tensor, "row position"],
     decoder_ids: Int[Tensor, "row decoder_position"] | None = None,
+    mask: Int[Tensor, "row position"] | None = None,
 ) -> Float[Tensor, "row position token"]:
-    """Logits of token ids that carry no padding; decoder ids are for models with an encoder and a decoder."""
-    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    """Logits of token ids, none of them padding without a mask; decoder ids are for models with a decoder beside."""
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
     if decoder_ids is not None:
         # Said to be whole: the token that a decoder starts with is often the one that pads.
         given |= {"decoder_input_ids": decoder_ids, "decoder_attention_mask": torch.ones_like(decoder_ids)}

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuronatlas.models.asking import BUDGET, lead_of, log_odds_of, step_logits
+from neuronatlas.models.asking import BUDGET, batched, lead_of, log_odds_of, step_logits
 from neuronatlas.models.calls import Call, first_tensor, with_first_tensor
 from neuronatlas.models.experts import edited, expert_width, route_of
 from neuronatlas.models.model import Model
-from neuronatlas.models.queries import Step, by_shape
+from neuronatlas.models.queries import Step
 from neuronatlas.models.slots import Slots
 
 __all__ = ["RowSlopes", "slot_slopes", "slots_shifted"]
@@ -50,7 +50,7 @@ def slot_slopes(
     odds = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
     slopes = torch.zeros(len(rows), count, slots[0].width, dtype=dtype, device=model.device)
     starts = dict(zip(map(id, slots), _starts(slots), strict=True))
-    for batch in by_shape([row.shape for row in rows], budget):
+    for batch in batched(model, rows, budget):
         chosen, notes = [rows[index] for index in batch], list[tuple[Slots, Tensor, Tensor]]()
         with torch.enable_grad(), _acting(slots, _leaving(notes)):
             logits, tokens = step_logits(model, chosen), [row.answer_id for row in chosen]

@@ -16,10 +16,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuronatlas.models import Model
+from neuronatlas.models.batching import batches, choose_way
 from neuronatlas.neurons import Layout, NeuronSet
 from neuronatlas.probing.activations import Activations, ActivationsError, InMemory
 from neuronatlas.probing.alignment import Aligned, align
-from neuronatlas.probing.batching import batches, choose_way
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.probing.manifest import DTYPES, Lost, describe, read_manifest, refuse_differences
 from neuronatlas.probing.pooling import POOLINGS, Neurons, Pooling, Spots, pooled, spots

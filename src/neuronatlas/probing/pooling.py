@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neuronatlas.models import Model
+from neuronatlas.models.batching import run
 from neuronatlas.models.calls import Stopped
 from neuronatlas.models.taps import Edit, Point, tapped
 from neuronatlas.neurons import Layout
 from neuronatlas.probing.alignment import Aligned
-from neuronatlas.probing.batching import run
 from neuronatlas.probing.corpora import Level
 
 __all__ = ["POOLINGS", "Neurons", "Pooling", "Spots", "pooled", "spots"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuronatlas.probing.batching import WAYS, batches
+import neuronatlas as na
+from neuronatlas.models.asking import all_logits, batched, step_logits
+from neuronatlas.models.batching import WAYS, batches
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=30)
 
@@ -42,3 +45,21 @@ def test_no_other_division_costs_less(lengths: list[int], budget: int) -> None:
     bounds = tuple(sum(sizes[:n]) for n in range(1, len(sizes)))
     every = [cut for n in range(len(rising)) for cut in combinations(range(1, len(rising)), n)]
     assert cost(rising, bounds, budget) == min(cost(rising, cut, budget) for cut in every)
+
+
+@pytest.mark.parametrize("kind", ["masked", "causal"])
+def test_prompts_of_any_lengths_share_a_pass_and_get_what_they_get_alone(kind: str) -> None:
+    model = na.load(na.specimen_folder(kind))
+    facts = [record for record in na.specimen_facts(model=kind) if record.relation == "capital"][:3]
+    steps = [
+        na.attribute(model, prompt, fact.answer, rule="activation").query.first
+        for fact in facts
+        for prompt in fact.prompts[:4]
+    ]
+    assert len({step.shape for step in steps}) > 1
+    assert len(batched(model, steps)) == 1
+    for batch, logits in all_logits(model, steps):
+        alone = torch.cat([step_logits(model, [steps[index]]) for index in batch])
+        torch.testing.assert_close(logits, alone.detach(), rtol=1e-4, atol=1e-4)
+    with na.suppress(model, model.layout().set(["L0.U1"])):  # it may name positions that padding would move
+        assert len(batched(model, steps)) == len({step.shape for step in steps})

@@ -1,4 +1,4 @@
-"""Which sentences share a pass of the model, and the proof that each still gets what it would get alone.
+"""Which sentences or prompts share a pass of the model, and the proof that each still gets what it would get alone.
 
 Sentences of different lengths are padded to the longest of a batch where the loaded model was proved not to mind;
 otherwise only sentences of one length share a pass; otherwise each runs alone.
@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from neuronatlas.models import Model, capture
+from neuronatlas.models.hooks import capture
+from neuronatlas.models.model import Model
 from neuronatlas.models.queries import by_length
 
 __all__ = ["WAYS", "batches", "choose_way", "padded", "run"]
