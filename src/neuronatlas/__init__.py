@@ -68,6 +68,8 @@ from neuronatlas.readers.corpora import read_corpus
 from neuronatlas.readers.edit_cases import read_edit_cases
 from neuronatlas.readers.texts import read_texts
 from neuronatlas.specimen import specimen_facts, specimen_folder
+from neuronatlas.studies.comparing.comparison import Comparison, compare
+from neuronatlas.studies.comparing.sides import ComparisonError
 from neuronatlas.studies.knowledge_atlas import build_atlas
 from neuronatlas.studies.knowledge_neurons.running import study_knowledge_neurons
 from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
@@ -89,6 +91,8 @@ __all__ = [
     "AtlasError",
     "Attribution",
     "AttributionError",
+    "Comparison",
+    "ComparisonError",
     "Corpus",
     "CorpusError",
     "DirectError",
@@ -143,6 +147,7 @@ __all__ = [
     "capture",
     "carried_over",
     "class_effects",
+    "compare",
     "corpus_of_specimen",
     "describe",
     "edit_measures",

@@ -8,7 +8,13 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from neuronatlas import durable
-from neuronatlas.atlas import knowledge, knowledge_study, salience, salient_study
+from neuronatlas.atlas import (
+    comparing,
+    knowledge,
+    knowledge_study,
+    salience,
+    salient_study,
+)
 from neuronatlas.atlas.page import Kind, Page, flattened
 from neuronatlas.atlas.provenance import AtlasError
 from neuronatlas.atlas.store import Atlas
@@ -17,6 +23,7 @@ from neuronatlas.atlas.style import DARK, DARK_COLOURS, LIGHT
 __all__ = ["KINDS", "write_report"]
 
 KINDS: dict[str, Kind] = {
+    "comparison": comparing.KIND,
     "experiments": knowledge_study.KIND,
     "properties": salience.KIND,
     "facts": knowledge.KIND,

@@ -46,8 +46,8 @@ def slopes(rows: pl.DataFrame, left: str, right: str, title: str, *, alpha: floa
     name the two sides, `title` the axis with its unit.
 
     >>> rows = pl.DataFrame({"name": ["upos"], "first": [0.6], "second": [0.4]})
-    >>> [trace.name for trace in slopes(rows, "base", "child", "Mean depth").data]
-    ['Lower']
+    >>> slopes(rows, "base", "child", "Mean depth").data[0].name
+    'Lower'
     """
     rows = rows.filter(pl.col("first").is_not_null(), pl.col("second").is_not_null())
     figure = charts.blank(max(340, 150 + 22 * rows.height))

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 import neuronatlas
-from neuronatlas.cli import atlases, checking, editing, inspecting, knowledge_study, probing, salient_study, triggering
+from neuronatlas.cli import (
+    atlases,
+    checking,
+    comparing,
+    editing,
+    inspecting,
+    knowledge_study,
+    probing,
+    salient_study,
+    triggering,
+)
 from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
@@ -42,6 +52,7 @@ for command in (
     probing.extract,
     probing.rank,
     probing.describe,
+    comparing.compare,
     atlases.report,
     atlases.info,
 ):

@@ -113,7 +113,10 @@ def _summary(relation: str, condition: str, gain: float, groups: Sequence[pl.Dat
 
 
 def layers_table(neurons: pl.DataFrame, relations: Sequence[str], layout: Layout, rules: Sequence[str]) -> pl.DataFrame:
-    """How many of the facts' neurons lie in each layer, by rule and relation and for all relations together."""
+    """How many of the facts' neurons lie in each layer, by rule and relation and for all relations together.
+
+    `width` is how many neurons the layer has in all, by which atlases are compared with chance.
+    """
     counted = neurons.filter(pl.col("fold") == "all").group_by("rule", "relation", "layer").agg(pl.len().alias("n"))
     counts = {(rule, relation, layer): n for rule, relation, layer, n in counted.iter_rows()}
     rows = []
@@ -122,8 +125,10 @@ def layers_table(neurons: pl.DataFrame, relations: Sequence[str], layout: Layout
             names = relations if relation == "all" else (relation,)
             per_layer = [sum(counts.get((rule, r, n), 0) for r in names) for n in range(layout.n_layers)]
             total = sum(per_layer)
-            rows += [(rule, relation, n, c, c / total if total else 0.0) for n, c in enumerate(per_layer)]
+            widths = zip(per_layer, layout.widths, strict=True)
+            rows += [(rule, relation, n, c, c / total if total else 0.0, width) for n, (c, width) in enumerate(widths)]
     names_and_types = {"rule": pl.String, "relation": pl.String, "layer": pl.Int64, "n": pl.Int64, "share": pl.Float64}
+    names_and_types["width"] = pl.Int64
     return pl.DataFrame(rows, schema=names_and_types, orient="row")
 
 
