@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from neuronatlas.atlas import Atlas, write_report
+from neuronatlas.atlas.comparing import findings as comparing
 from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
@@ -238,6 +239,9 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
         out.print("Not finished: run the command above again, it takes up where it was.")
     elif "experiments" in rows:
         return
+    elif "comparison" in atlas.tables:
+        headline = comparing.headline({name: atlas.table(name) for name in atlas.tables})
+        out.print(f"{headline.statement} {headline.verdict}")
     elif is_salience(atlas):
         show_salience(out, atlas)
     else:
@@ -245,6 +249,8 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
 
 
 def _overview(atlas: Atlas) -> dict[str, Any]:
+    if "comparison" in atlas.tables:
+        return asdict(comparing.headline({name: atlas.table(name) for name in atlas.tables}))
     return asdict(salience_overview(atlas) if is_salience(atlas) else overview_of(atlas))
 
 

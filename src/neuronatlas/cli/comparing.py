@@ -61,13 +61,13 @@ def _show(out: Console, found: Comparison) -> None:
         columns = ("set", "first", "second", "shared", "chance", "in layers", "of either", "q", "q in layers")
         out.print(table_of(columns, map(_overlap, rows.iter_rows(named=True))))
     moved = rows.drop_nulls("moved")
-    columns = ("set", "depth, first", "second", "moved", "q", "distance", "chance", "localised, first", "second")
-    out.print(table_of(columns, map(_moved, moved.iter_rows(named=True))))
+    listed = moved.to_dicts()
+    out.print(table_of(("set", "depth", "moved", "q", "distance", "by chance"), map(_moved, listed)))
+    out.print(table_of(("set", "localised, first", "q", "localised, second", "q"), map(_localised, listed)))
     agreed = tables["correlations"].filter(pl.col("correlation").is_not_null())
     if agreed.height:
-        out.print(
-            table_of(("of", "scores", "items", "rank correlation"), map(_agreed, agreed.iter_rows(named=True)), left=2)
-        )
+        columns = ("of", "scores", "items", "rank correlation")
+        out.print(table_of(columns, map(_agreed, agreed.iter_rows(named=True)), left=2))
     out.print(
         "Depth: 0 first layer, 1 last. q: p-values against chance, corrected (Benjamini and Hochberg). In brackets: "
         "95 % intervals. Distance: the earth mover's. Localised: 0 as random neurons, 1 all in one layer."
@@ -85,10 +85,17 @@ def _overlap(row: dict[str, object]) -> tuple[str, ...]:
 
 
 def _moved(row: dict[str, object]) -> tuple[str, ...]:
-    depths = (_number(row, name, 2) for name in ("depth_first", "depth_second"))
-    local = (_number(row, name, 2) for name in ("excess_first", "excess_second"))
+    depths = f"{_number(row, 'depth_first', 2)} to {_number(row, 'depth_second', 2)}"
     distance = (_number(row, name, 3) for name in ("distance", "expected_distance"))
-    return (str(row["name"]), *depths, findings.shift(row), _number(row, "q_moved", 4), *distance, *local)
+    return (str(row["name"]), depths, findings.shift(row), _number(row, "q_moved", 4), *distance)
+
+
+def _localised(row: dict[str, object]) -> tuple[str, ...]:
+    found = []
+    for side in ("first", "second"):
+        low, high = _number(row, f"excess_{side}_low", 2), _number(row, f"excess_{side}_high", 2)
+        found += [f"{_number(row, f'excess_{side}', 2)} [{low}, {high}]", _number(row, f"q_local_{side}", 4)]
+    return (str(row["name"]), *found)
 
 
 def _agreed(row: dict[str, object]) -> tuple[str, ...]:

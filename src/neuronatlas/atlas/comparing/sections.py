@@ -47,12 +47,10 @@ def _overlap(tables: Tables) -> Section | None:
         [
             [
                 row["name"],
-                *(f"{row[name]:,}" for name in ("n_first", "n_second", "n_shared")),
-                number(row["expected"], 1),
-                number(row["expected_in_layers"], 1),
+                *_counts(row),
+                *_numbers(row, ("expected", "expected_in_layers"), 1),
                 percent(row["jaccard"], 1),
-                number(row["q_value"], 4),
-                number(row["q_in_layers"], 4),
+                *_numbers(row, ("q_value", "q_in_layers"), 4),
             ]
             for row in rows.iter_rows(named=True)
         ],
@@ -122,11 +120,9 @@ def _moved(tables: Tables) -> Section | None:
                 row["name"],
                 shift(row),
                 number(row["q_moved"], 4),
-                number(row["distance"], 3),
-                number(row["expected_distance"], 3),
+                *_numbers(row, ("distance", "expected_distance"), 3),
                 number(row["q_distance"], 4),
-                number(row["excess_first"], 2),
-                number(row["excess_second"], 2),
+                *_numbers(row, ("excess_first", "excess_second"), 2),
             ]
             for row in rows.iter_rows(named=True)
         ],
@@ -214,7 +210,7 @@ def _details(tables: Tables) -> Section | None:
             [
                 row["group"],
                 row["name"],
-                *(f"{row[name]:,}" for name in ("n_first", "n_second", "n_shared")),
+                *_counts(row),
                 number(row["q_value"], 4),
             ]
             for row in rows.head(_MOST_ROWS).iter_rows(named=True)
