@@ -66,8 +66,8 @@ def _show(out: Console, found: Comparison) -> None:
     out.print(table_of(("set", "localised, first", "q", "localised, second", "q"), map(_localised, listed)))
     agreed = tables["correlations"].filter(pl.col("correlation").is_not_null())
     if agreed.height:
-        columns = ("of", "scores", "items", "rank correlation")
-        out.print(table_of(columns, map(_agreed, agreed.iter_rows(named=True)), left=2))
+        heads = ("of", "scores", "items", "rank correlation")
+        out.print(table_of(heads, map(_agreed, agreed.iter_rows(named=True)), left=2))
     out.print(
         "Depth: 0 first layer, 1 last. q: p-values against chance, corrected (Benjamini and Hochberg). In brackets: "
         "95 % intervals. Distance: the earth mover's. Localised: 0 as random neurons, 1 all in one layer."
