@@ -68,6 +68,9 @@ from neuronatlas.readers.corpora import read_corpus
 from neuronatlas.readers.edit_cases import read_edit_cases
 from neuronatlas.readers.texts import read_texts
 from neuronatlas.specimen import specimen_facts, specimen_folder
+from neuronatlas.studies.children.making import train_child
+from neuronatlas.studies.children.record import Child, open_child
+from neuronatlas.studies.children.settings import ChildError, ChildSettings
 from neuronatlas.studies.comparing.comparison import Comparison, compare
 from neuronatlas.studies.comparing.sides import ComparisonError
 from neuronatlas.studies.knowledge_atlas import build_atlas
@@ -91,6 +94,9 @@ __all__ = [
     "AtlasError",
     "Attribution",
     "AttributionError",
+    "Child",
+    "ChildError",
+    "ChildSettings",
     "Comparison",
     "ComparisonError",
     "Corpus",
@@ -171,6 +177,7 @@ __all__ = [
     "locate",
     "minimal_set",
     "open_activations",
+    "open_child",
     "overlap",
     "property_effects",
     "rank",
@@ -191,6 +198,7 @@ __all__ = [
     "study_knowledge_neurons",
     "suppress",
     "top_neurons",
+    "train_child",
     "triggers",
     "triggers_of_many",
     "update",

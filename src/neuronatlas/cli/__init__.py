@@ -14,6 +14,7 @@ from neuronatlas.cli import (
     checking,
     comparing,
     editing,
+    finetuning,
     inspecting,
     knowledge_study,
     probing,
@@ -53,6 +54,7 @@ for command in (
     probing.rank,
     probing.describe,
     comparing.compare,
+    finetuning.finetune,
     atlases.report,
     atlases.info,
 ):

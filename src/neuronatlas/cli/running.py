@@ -45,6 +45,7 @@ from neuronatlas.probing.ranking import RankingError
 from neuronatlas.probing.redundancy import RedundancyError
 from neuronatlas.probing.selection import SelectionError
 from neuronatlas.readers import FactFileWarning
+from neuronatlas.studies.children.settings import ChildError
 from neuronatlas.studies.settings import SettingsError
 
 __all__ = ["Exit", "command_line", "console", "note", "print_json", "resumable", "run_safely", "shows_progress"]
@@ -55,6 +56,7 @@ _INPUT_ERRORS = (
     ActivationsError,
     AtlasError,
     AttributionError,
+    ChildError,
     CorpusError,
     EditError,
     DirectError,

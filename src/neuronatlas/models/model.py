@@ -21,7 +21,7 @@ from neuronatlas.models.structure import Block
 from neuronatlas.models.weights import coded_modules, execution_device, is_plain, stored_tensors
 from neuronatlas.neurons import Layout
 
-__all__ = ["Kind", "Model", "ModelInputError"]
+__all__ = ["Kind", "Model", "ModelInputError", "digest_of"]
 
 Kind = Literal["masked", "causal", "seq2seq"]
 """What a model is asked: a place inside a text, what follows it, or what its decoder makes of it."""
@@ -101,7 +101,7 @@ class Model:
         """
         seen = [_trace(name, tensor) for name, tensor in _held(self.module)]
         if self._digest is None or not _same(self._digest[0], seen):
-            self._digest = (seen, _digest_of(self.module))
+            self._digest = (seen, digest_of(self.module))
         return self._digest[1]
 
     def site(self, name: str | None = None) -> Site:
@@ -243,7 +243,8 @@ def _trace(name: str, tensor: Tensor) -> tuple[ref[Tensor] | None, tuple[object,
     return ref(tensor), (name, address, tensor.dtype, tensor._version)
 
 
-def _digest_of(module: PreTrainedModel) -> str:
+def digest_of(module: PreTrainedModel) -> str:
+    """SHA-256 over a module's weights, as `Model.digest` gives it."""
     digest, stored = hashlib.sha256(), stored_tensors(module)
     for name, tensor in sorted(module.state_dict(keep_vars=True).items()):
         if tensor.is_meta:
