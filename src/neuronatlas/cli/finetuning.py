@@ -108,6 +108,11 @@ def _show(child: Child) -> None:
     ]
     out.print(show.table_of(("part", "items", "accuracy", "95 % interval", "majority"), rows))
     out.print(f"mean loss by epoch: {', '.join(f'{loss:.3f}' for loss in child.record['losses'])}")
+    layers = child.layers.pivot("model", index="layer", values="accuracy")
+    if len(layers):
+        shown = [(layer, f"{base:.3f}", f"{own:.3f}") for layer, base, own in layers.rows()]
+        out.print(f"{child.label} read from each layer alone, on sentences that were not trained on:")
+        out.print(show.table_of(("layer", "base", "child"), shown))
     if child.shuffled:
         out.print("accuracy in train is by the permuted labels, in dev and test by the true ones")
     out.print(f"the child: {child.folder}", soft_wrap=True)

@@ -19,11 +19,12 @@ from jaxtyping import Bool
 from safetensors.torch import save_file
 
 from neuronatlas import durable
-from neuronatlas.models import Model
+from neuronatlas.models import Model, load
 from neuronatlas.models.model import digest_of
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.statistics import accuracy_interval
 from neuronatlas.studies.children.classifier import Classifier, batch_of, classifier_of
+from neuronatlas.studies.children.reading import task_layers
 from neuronatlas.studies.children.record import CLASSIFIER, RECORD, SCHEMA, Child, open_child, sentence_digest
 from neuronatlas.studies.children.settings import ChildError, ChildSettings
 from neuronatlas.studies.children.task import PARTS, Row, Task, task_of
@@ -43,8 +44,9 @@ def train_child(
 
     Words or sentences may carry the labels (`corpus.level`). A linear classifier reads the body's last hidden states;
     classifier and body are trained together by transformers' Trainer (cross entropy, AdamW), the language-model head is
-    kept as it is, but for what it shares with the embeddings. The base stays as it is. The same input gives the same
-    bytes on the same machine. A folder that already holds this very child is opened, nothing is trained.
+    kept as it is, but for what it shares with the embeddings. Then probes read the task from each layer of base and
+    child, on sentences that were not trained on. The base stays as it is. The same input gives the same bytes on the
+    same machine. A folder that already holds this very child is opened, nothing is trained.
 
     Errors: ChildError without accelerate, for a model that cannot be trained, and for a folder that holds something
     else; ExamplesError for labels that cannot be learnt; SettingsError for settings that make no sense.
@@ -66,7 +68,10 @@ def train_child(
     losses = train(classifier, learnt.rows["train"], fill, settings, progress=progress)
     digest = digest_of(classifier.module)
     scores = {part: _scores(classifier, learnt, part, fill, settings) for part in PARTS}
-    record = {**plan, "digest": digest, "losses": losses, "scores": scores, "versions": _versions()}
+    models = {"base": base, "child": load((classifier.module, base.tokenizer), site=base.default_site)}
+    layers = task_layers(models, corpus, task, settings).to_dicts() if "hidden" in base.sites else []
+    found = {"digest": digest, "losses": losses, "scores": scores, "layers": layers, "versions": _versions()}
+    record = {**plan, **found}
     _write(folder, base, classifier, record)
     return open_child(folder)
 

@@ -3,7 +3,8 @@
 - `config.json`, `model.safetensors` and the tokenizer's files: the body after fine-tuning under the base's own class,
   with the base's language-model head, so that `load` takes it and every site compares one to one with the base.
 - `classifier.safetensors`: `weight` [class, d_model] and `bias` [class] of the classifier on the last hidden states.
-- `child.json`: base, corpus, task, settings, digests of the sentences trained on, losses, scores, versions.
+- `child.json`: base, corpus, task, settings, digests of the sentences trained on, losses, scores, how well
+  each layer tells the task, versions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,6 +25,7 @@ from torch import Tensor
 from neuronatlas.models import Model, load
 from neuronatlas.neurons import Layout
 from neuronatlas.probing.corpora import Corpus, Sentence
+from neuronatlas.studies.children.reading import LAYERS
 from neuronatlas.studies.children.settings import ChildError
 
 __all__ = ["CLASSIFIER", "RECORD", "SCHEMA", "Child", "open_child", "require_same_shape", "sentence_digest"]
@@ -62,6 +65,11 @@ class Child:
     def scores(self) -> dict[str, dict[str, float]]:
         """Accuracy by part: accuracy with its interval (low, high), majority, n."""
         return {part: dict(scores) for part, scores in self.record["scores"].items()}
+
+    @property
+    def layers(self) -> pl.DataFrame:
+        """Accuracy of a probe for the task on each layer alone, of `base` and `child`: see `reading.task_layers`."""
+        return pl.DataFrame(self.record["layers"], schema=LAYERS)
 
     def held_out(self, corpus: Corpus) -> Corpus:
         """The sentences of a corpus whose words it was not trained on, whatever file these come from.

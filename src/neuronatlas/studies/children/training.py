@@ -35,7 +35,7 @@ def train(
         trainer = Trainer(
             model=classifier,
             args=_arguments(settings, scratch, device),
-            train_dataset=list(rows),  # type: ignore[arg-type] # anything with a length that is indexed will do
+            train_dataset=list(rows),
             data_collator=partial(_collated, fill=fill),
         )
         trainer.remove_callback(PrinterCallback)
