@@ -33,6 +33,7 @@ from neuronatlas.knowledge.quadrature import DEFAULT_RULE
 from neuronatlas.readers.texts import read_texts
 from neuronatlas.studies.knowledge_neurons.experiments import EXPERIMENTS
 from neuronatlas.studies.knowledge_neurons.running import NEURONS, study_knowledge_neurons
+from neuronatlas.studies.knowledge_neurons.selecting import spread_facts
 from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
 from neuronatlas.studies.settings import LocateSettings
 
@@ -50,7 +51,7 @@ def knowledge_neurons(
     limit: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="At most so many facts of each relation, the first.", rich_help_panel=_SIZE
+            min=1, metavar="N", help="At most so many facts of each relation, spread evenly.", rich_help_panel=_SIZE
         ),
     ] = 12,
     sampled: Annotated[
@@ -109,7 +110,7 @@ def knowledge_neurons(
     if texts is not None:
         read_texts(texts)
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
-    selected = open_facts(facts, loaded, as_names(relations), limit)
+    selected = spread_facts(open_facts(facts, loaded, as_names(relations), None), limit)
     note(f"studying {len(selected)} facts into {output}")
     with resumable(output, "the study"):
         study = study_knowledge_neurons(

@@ -10,6 +10,7 @@ from neuronatlas.atlas.wording import count, listed
 __all__ = ["caveats"]
 
 FEW_RELATIONS = 4
+MANY_REFUSED = 0.1
 
 
 def caveats(tables: Tables) -> list[str]:
@@ -24,4 +25,12 @@ def caveats(tables: Tables) -> list[str]:
         relations = tables["summary"].filter(pl.col("relation") != "all")["relation"].n_unique()
         if relations < FEW_RELATIONS:
             found.append(f"{count(relations, 'relation')} only: a mean over relations says little. The paper has 34.")
+    if "update_sizes" in tables:
+        sizes = tables["update_sizes"].filter(method="normalised").row(0, named=True)
+        if sizes["refused"] > MANY_REFUSED * sizes["cases"]:
+            found.append(
+                f"The paper's rule refused {sizes['refused']:,} of {count(sizes['cases'], 'edit')}, which count as edits "
+                "that changed nothing: more than 10 % of the relation share all neurons of the fact. Of a relation with "
+                "few facts, one that shares them is enough."
+            )
     return found

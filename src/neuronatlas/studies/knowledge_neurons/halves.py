@@ -49,12 +49,16 @@ def halves(study: Study) -> Tables:
 
 
 def _next(study: Study, fact: AskedFact, facts: Sequence[AskedFact], *, same: bool) -> NeuronSet | None:
-    """Those of a fact drawn from the others of the relation, or of other relations."""
-    fits = [o for o in facts if o.index != fact.index and (o.fact.relation == fact.fact.relation) == same]
-    if not fits:
+    """Those of a fact drawn from the others of the relation, or of other relations; None where there is none."""
+    fits = [o for o in study.relations[fact.fact.relation] if o.index != fact.index and len(o.queries) > 1]
+    if (same and not fits) or (not same and len(fits) + 1 == len(facts)):
         return None
     drawn = np.random.default_rng([study.seed, fact.index, int(same)])
-    return study.of(fits[int(drawn.integers(len(fits)))], "b")
+    if same:
+        return study.of(fits[int(drawn.integers(len(fits)))], "b")
+    while (other := facts[int(drawn.integers(len(facts)))]).fact.relation == fact.fact.relation:
+        pass
+    return study.of(other, "b")
 
 
 def _overlap(
