@@ -16,6 +16,7 @@ from neuronatlas.studies.knowledge_neurons.correlation import rank_correlation
 from neuronatlas.studies.knowledge_neurons.experiments import EXPERIMENTS
 from neuronatlas.studies.knowledge_neurons.halves import _expected
 from neuronatlas.studies.knowledge_neurons.places import _Pairs
+from neuronatlas.studies.knowledge_neurons.selecting import spread_facts
 from neuronatlas.studies.knowledge_neurons.study import NotMeasuredError, Study
 from neuronatlas.studies.knowledge_neurons.trying import Try, tried
 from tests.knowledge.planted import planted_neurons
@@ -215,3 +216,26 @@ def test_cases_take_turns_between_relations(study: Study) -> None:
     assert [case.fact.fact.relation for case in updating._cases(study)] == ["first", "second", "first"]
     assert all(case.case.new_answer != case.fact.fact.answer for case in updating._cases(study))
     assert len(planted_relations()) == len(study.facts)
+
+
+def test_interactions_are_summed_up_as_the_library_tells_them(study: Study, finished: Atlas) -> None:
+    fact = study.sampled[0]
+    plain = na.interactions(study.model, fact.fact, study.of(fact))
+    sums, pairs = (finished.table(f"interaction_{n}").filter(fact=fact.index) for n in ("sums", "pairs"))
+    assert sums.drop("fact", "relation").equals(plain.whole)
+    assert pairs.drop("fact", "relation").equals(plain.pairs)
+    kinds = finished.table("interaction_kinds")
+    assert kinds["n"].sum() == finished.table("interaction_pairs").filter(measure="log_odds").height
+    assert kinds["share"].sum() == pytest.approx(1.0)
+    totals = dict(finished.table("interaction_totals").filter(measure="p").select("what", "mean").iter_rows())
+    assert totals["rest"] == pytest.approx(totals["joint"] - totals["single_sum"])
+
+
+def test_facts_are_spread_over_their_relation_and_some_stand_both_ways_round() -> None:
+    there = [na.Fact("capital", f"land{n}", f"city{n}", [f"land{n} [MASK]"]) for n in range(20)]
+    back = [na.Fact("of", f"city{n}", f"land{n}", [f"city{n} [MASK]"]) for n in (3, 5, 10, 15)]
+    chosen = spread_facts([*there, *back], 4)
+    assert [fact.subject for fact in chosen[:4]] == ["land0", "land5", "land10", "land15"]
+    assert [fact.subject for fact in chosen[4:]] == ["city3", "city5", "city10", "city15"]
+    assert [fact.subject for fact in spread_facts([*there, *back], 2)[2:]] == ["city3", "city10"]
+    assert spread_facts(there, 50) == there

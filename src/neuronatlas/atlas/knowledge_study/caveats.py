@@ -29,8 +29,8 @@ def caveats(tables: Tables) -> list[str]:
         sizes = tables["update_sizes"].filter(method="normalised").row(0, named=True)
         if sizes["refused"] > MANY_REFUSED * sizes["cases"]:
             found.append(
-                f"The paper's rule refused {sizes['refused']:,} of {count(sizes['cases'], 'edit')}, which count as edits "
-                "that changed nothing: more than 10 % of the relation share all neurons of the fact. Of a relation with "
-                "few facts, one that shares them is enough."
+                f"The paper's rule refused {sizes['refused']:,} of {count(sizes['cases'], 'edit')}, which count as "
+                "those that changed nothing: more than 10 % of the relation's facts have all neurons of the fact "
+                "too. Where a relation has few facts, one is enough."
             )
     return found

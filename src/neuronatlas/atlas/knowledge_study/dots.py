@@ -53,7 +53,8 @@ def dot_rows(dots: Iterable[Dot], axis: Axis, *, row: int = _ROW) -> Any:
     names = list(dict.fromkeys(str(dot.place) for dot in shown))
     beside = {name: list(dict.fromkeys(d.look for d in shown if str(d.place) == name)) for name in names}
     most = max((len(looks) for looks in beside.values()), default=1)
-    figure = charts.blank(104 + len(names) * max(row, 17 * most + 8))
+    legend = 18 * max(0, len({dot.look.name for dot in shown}) - 2)  # in a narrow page it has a line for each name
+    figure = charts.blank(104 + legend + len(names) * max(row, 17 * most + 8))
     for look, mine in _by_look(shown):
         heights = [names.index(str(d.place)) + _shift(beside[str(d.place)].index(look), most) for d in mine]
         _add(figure, look, mine, axis, heights, "x")

@@ -9,7 +9,7 @@ import polars as pl
 from neuronatlas.atlas.knowledge.looks import LOCATED
 from neuronatlas.atlas.knowledge_study.dots import Axis, Dot, dot_rows
 from neuronatlas.atlas.knowledge_study.published import PAPER, PUBLISHED
-from neuronatlas.atlas.knowledge_study.reading import effect, interval, pick
+from neuronatlas.atlas.knowledge_study.reading import effect, interval, pick, score
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.style import BLUE, GREEN, GREY, VERMILION, Look
 from neuronatlas.atlas.wording import Score, count, number
@@ -26,8 +26,8 @@ _SHARES = {
     "change rate": "Change rate",
     "success rate": "Success rate",
     "generalisation, generated": "Success on paraphrases",
-    "accuracy, same relation": "Others of the relation stay right",
-    "accuracy, other relations": "Other relations stay right",
+    "accuracy, same relation": "Relation stays right",
+    "accuracy, other relations": "Others stay right",
 }
 _GROUPS = {"same relation": "Same relation", "other relations": "Other relations"}
 _UPDATE = (
@@ -97,7 +97,7 @@ def _update_finding(measures: pl.DataFrame, perplexity: pl.DataFrame) -> str:
 
 
 def _share(row: dict[str, Any]) -> Score:
-    return Score(row["after"], row["low"], row["high"])
+    return score(row, "after")
 
 
 def _updates(measures: pl.DataFrame, perplexity: pl.DataFrame, sizes: pl.DataFrame) -> Listing:
@@ -154,7 +154,7 @@ def _erase_finding(overall: pl.DataFrame) -> str:
         row = pick(overall, group=group, condition="located")
         if row is None:
             continue
-        after = Score(row["accuracy_after"], row["accuracy_low"], row["accuracy_high"])
+        after = score(row, "accuracy_after", "accuracy_low", "accuracy_high")
         before = Score(row["accuracy_before"]).size
         texts.append(f"accuracy on {what} goes from {before} to {after}, its perplexity by {_rise(row)}")
     random = pick(overall, group="same relation", condition="random")

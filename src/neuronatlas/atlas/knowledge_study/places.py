@@ -88,4 +88,4 @@ def _listing(counts: pl.DataFrame, rule: str) -> Listing:
         for row in counts.filter(pl.col("rule") == rule).iter_rows(named=True)
     ]
     headings = ["Relation", "Facts", "Neurons a fact", "Without any", "Activation baseline"]
-    return Listing(headings, [False, True, True, True, True], rows)
+    return Listing(headings, [False, True, True, True, True], rows, search="Search: relation …")

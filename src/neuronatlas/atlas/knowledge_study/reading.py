@@ -31,7 +31,9 @@ def effect(row: Mapping[str, Any], value: str = "change", low: str = "change_low
 
 
 def score(row: Mapping[str, Any], value: str = "mean", low: str = "low", high: str = "high") -> Score:
-    """A share with its interval."""
+    """A share with its interval, where that has any width."""
+    if row[low] is None or row[high] is None or not row[low] < row[high]:
+        return Score(row[value])
     return Score(row[value], row[low], row[high])
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from neuronatlas.atlas.knowledge_study import editing, places, rules, suppression, sweeps, triggers, wordings
+from neuronatlas.atlas.knowledge_study import (
+    editing,
+    interactions,
+    places,
+    rules,
+    suppression,
+    sweeps,
+    triggers,
+    wordings,
+)
 from neuronatlas.atlas.page import Section, Tables
 
 __all__ = ["SECTIONS", "sections"]
@@ -21,6 +30,7 @@ SECTIONS: dict[str, Callable[[Tables], Section]] = {
     "symmetry": wordings.symmetry_section,
     "frequency": wordings.frequency_section,
     "rules": rules.section,
+    "interactions": interactions.section,
 }
 """What makes the section of an experiment that has run; the section has the experiment's name as its id."""
 

@@ -135,4 +135,4 @@ def _listings(tables: Tables) -> Iterator[Listing]:
         rows.append([label, f"{facts[0]:,}" if len(facts) else "0", *(str(cell or "") for cell in cells)])
     paper = [PUBLISHED.get(("change", condition, gain_name(gain))) for condition, gain in columns]
     rows.append(["Published, 34 relations", "", *("" if p is None else Effect(p, p, p).size for p in paper)])
-    yield Listing(headings, [False, *[True] * (len(headings) - 1)], rows)
+    yield Listing(headings, [False, *[True] * (len(headings) - 1)], rows, search="Search: relation …")

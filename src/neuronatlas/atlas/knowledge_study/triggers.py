@@ -5,10 +5,10 @@ from __future__ import annotations
 import polars as pl
 
 from neuronatlas.atlas.knowledge_study.dots import Axis, Dot, dot_rows
-from neuronatlas.atlas.knowledge_study.reading import interval
+from neuronatlas.atlas.knowledge_study.reading import interval, score
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.style import BLUE, GREEN, GREY, Look
-from neuronatlas.atlas.wording import Score, count, number, percent
+from neuronatlas.atlas.wording import count, number, percent
 
 __all__ = ["section"]
 
@@ -66,7 +66,7 @@ def _finding(means: pl.DataFrame, hits: pl.DataFrame) -> str:
     others = [(kind, rows[kind]) for kind in ("subject only", "neither") if kind in rows]
     text += "".join(f", at {interval(row, 3)} on those with {_kind(kind)}" for kind, row in others) + "."
     for row in hits.filter((pl.col("of") == "relations") & (pl.col("n") > 0)).iter_rows(named=True):
-        found = Score(row["precision"], row["low"], row["high"])
+        found = score(row, "precision")
         text += f" Of the top {row['k']} texts of a relation {found} express it"
         text += f", against {percent(row['base'], 1)} of all texts."
     return text

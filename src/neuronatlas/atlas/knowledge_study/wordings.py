@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from neuronatlas.atlas.knowledge.looks import CONDITIONS, LOCATED, gain_label, gain_name
+from neuronatlas.atlas.knowledge.looks import LOCATED, gain_label, gain_name
 from neuronatlas.atlas.knowledge_study.dots import Axis, Dot, dot_rows
 from neuronatlas.atlas.knowledge_study.reading import change_of, effect, interval, pick, score
 from neuronatlas.atlas.knowledge_study.suppression import CHANGE, ENDS
@@ -17,12 +17,26 @@ from neuronatlas.atlas.wording import number, sentence
 __all__ = ["frequency_section", "halves_section", "symmetry_section"]
 
 _OVERLAP = Axis("Overlap of the sets (%)", form=".1f", zeroline=False)
+SHARED = "own, answer shared"
 _SAME, _CONTROL = Look("Same fact", BLUE, "circle", 10), Look("Control", GREY, "diamond")
 _SYMMETRY = {
     "own": "Its own neurons",
     "inverse": "Those of its inverse",
-    "control": "Those of another fact of the inverse's relation",
+    "control": "Another fact, that relation",
     "random": "Random, same layers",
+}
+_AGAINST = {
+    "another fact of the relation": "another fact of the relation",
+    "a fact of another relation": "one of another relation",
+    "random, same layers": "random neurons of the same layers",
+}
+_ANSWERS = {
+    "own": "Own",
+    SHARED: "Own, answer shared",
+    "same answer, same relation": "Same answer, same relation",
+    "same answer, other relation": "Same answer, other relation",
+    "other answer, same relation": "Other answer, same relation",
+    "other answer, other relation": "Other answer, other relation",
 }
 _HALVES = (
     "Overlap: neurons that two sets share, over the mean of their sizes; a ratio of means over facts, relations "
@@ -34,6 +48,11 @@ _SYMMETRIES = (
     "Scaled on the fact's own prompts. If neurons held the fact itself, those of its inverse would move it; if they "
     "only promote a token, they would not: the inverse promotes another one."
 )
+_OUTCOMES = {
+    "number of neurons": "Number of neurons",
+    "P(answer)": "P(answer)",
+    "change of log-odds, suppressed": "Log-odds, suppressed",
+}
 _FREQUENCY = (
     "On a fact's prompts are scaled the neurons of other facts, drawn by whether they have the same answer and the "
     "same relation. If the neurons are the fact's, those of another fact with the same answer do nothing; if they are "
@@ -48,7 +67,7 @@ def _effects(found: pl.DataFrame, names: dict[str, str], own: str, name: str) ->
         for condition, label in names.items():
             row = pick(found, relation="all", condition=condition, gain=gain)
             if row:
-                look = _SAME if condition == own else _CONTROL
+                look = _SAME if condition in (own, SHARED) else _CONTROL
                 dots.append(Dot(label, look, row["change"], row["change_low"], row["change_high"]))
         figure = dot_rows(dots, CHANGE)
         figure.update_layout(showlegend=False)
@@ -65,7 +84,7 @@ def halves_section(tables: Tables) -> Section:
         Dot(row["condition"].capitalize(), _SAME if row["condition"] == first else _CONTROL, *_ends(row))
         for row in found.filter(pl.col("n_facts") > 0).iter_rows(named=True)
     ]
-    names = {name: CONDITIONS[name].name for name in ("located", "held-out", "random")}
+    names = {"located": "Own prompts", "held-out": "Other half", "random": "Random"}
     moved = [
         Dot(f"{label}, {gain_name(gain)}", LOCATED if condition != "random" else _CONTROL, *_change(row))
         for gain in ENDS
@@ -84,7 +103,8 @@ def halves_section(tables: Tables) -> Section:
     if own and own["n_facts"]:
         text = f"Two halves of a fact's prompts find sets that overlap by {score(own, 'overlap')}"
         others = [(name, pick(found, condition=name)) for name in found["condition"] if name != first]
-        text += "".join(f", {name} {score(r, 'overlap').size}" for name, r in others if r and r["n_facts"]) + "."
+        told = [f"{_AGAINST[name]} {score(r, 'overlap').size}" for name, r in others if r and r["n_facts"]]
+        text += f", against {', '.join(told)}." if told else "."
         text += f" Suppressed on prompts that did not locate them they move P(answer) by {held}." if held else ""
     rows = [
         [row["condition"], f"{row['n_facts']:,}", str(score(row, "overlap")) if row["n_facts"] else ""]
@@ -114,23 +134,23 @@ def symmetry_section(tables: Tables) -> Section:
 def frequency_section(tables: Tables) -> Section:
     """The section on the answer's token."""
     found, correlations = tables["answer_effects"], tables["frequency_correlations"]
-    names = {name: sentence(name) for name in found["condition"].unique(maintain_order=True)}
+    names = {name: label for name, label in _ANSWERS.items() if name in found["condition"]}
     plots = _effects(found, names, "own", "study-frequency")
     if correlations.height:
         look = {"facts with the answer": BLUE, "answer in the texts": VERMILION}
         dots = [
-            Dot(sentence(row["outcome"]), Look(sentence(row["frequency"]), look[row["frequency"]]), *_rho(row))
+            Dot(_OUTCOMES[row["outcome"]], Look(sentence(row["frequency"]), look[row["frequency"]]), *_rho(row))
             for row in correlations.iter_rows(named=True)
         ]
         axis = Axis("Spearman's correlation with the frequency of the answer", 1, "+.2f")
         plots.append(Plot("study-correlations", dot_rows(dots, axis), "Over all facts. Whiskers: 95 % intervals."))
     parts = [
-        f"{name.replace(', ', ' and ')} by {change}"
+        f"{name.replace(',', ' and the')} by {change}"
         for name in names
-        if name != "own" and (change := change_of(found, name, 0.0))
+        if name not in ("own", SHARED) and (change := change_of(found, name, 0.0))
     ]
     text = f"Suppressing a fact's own neurons moves P(answer) by {change_of(found, 'own', 0.0)}"
-    text += f"; those of facts with {'; '.join(parts)}." if parts else "."
+    text += f"; those of a fact with the {'; with the '.join(parts)}." if parts else "."
     rank = pick(correlations, frequency="facts with the answer", outcome="change of log-odds, suppressed")
     if rank:
         text += f" The change of log-odds goes with the answer's frequency by rho {interval(rank, 2, 'rho')}."

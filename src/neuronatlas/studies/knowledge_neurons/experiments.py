@@ -10,6 +10,7 @@ from neuronatlas.studies.knowledge_neurons.erasing import erasing
 from neuronatlas.studies.knowledge_neurons.frequency import frequency
 from neuronatlas.studies.knowledge_neurons.gains import gains
 from neuronatlas.studies.knowledge_neurons.halves import halves
+from neuronatlas.studies.knowledge_neurons.interacting import interacting
 from neuronatlas.studies.knowledge_neurons.places import places
 from neuronatlas.studies.knowledge_neurons.study import Study, Tables
 from neuronatlas.studies.knowledge_neurons.suppression import suppression
@@ -100,6 +101,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Which rule of attribution finds the neurons that matter?",
             ("rule_effects", "rule_overlaps", "rule_refusals"),
             comparing,
+        ),
+        Experiment(
+            "interactions",
+            "Do a fact's neurons add up?",
+            ("interaction_totals", "interaction_kinds"),
+            interacting,
         ),
     )
 }

@@ -20,6 +20,7 @@ __all__ = ["frequency"]
 
 _GAINS = (0.0, 2.0)
 _FEWEST = 10
+SHARED = "own, answer shared"
 CORRELATIONS = {
     "frequency": pl.String,
     "outcome": pl.String,
@@ -34,8 +35,9 @@ def frequency(study: Study) -> Tables:
     """Tables `answer_effects` and `frequency_correlations`.
 
     On a sampled fact's prompts are scaled its own neurons, and those of other facts drawn from its relation and from
-    others, each once with the same answer and once with another one. A correlation is Spearman's, over all facts,
-    between how many facts of the file have the answer (or how often it stands in the texts, if it is one word) and a
+    others, each once with the same answer and once with another one; `own, answer shared` are the own neurons of those
+    facts alone whose answer another one has. A correlation is Spearman's, over all facts, between how many facts of the
+    file have the answer (or how often it stands in the texts, if it is one word) and a
     fact's number of neurons, P(answer), and the change of its log-odds when its neurons are suppressed.
     """
 
@@ -47,7 +49,10 @@ def frequency(study: Study) -> Tables:
         return {"answer_trials": tried(study, tries)}
 
     study.in_parts("frequency", study.sampled, work)
-    effects = summarised(study.table("answer_trials"), study.seed)
+    rows = study.table("answer_trials")
+    same = rows.filter(pl.col("condition").str.starts_with("same answer"))
+    shared = rows.filter(condition="own").join(same.select("fact").unique(), on="fact", how="semi")
+    effects = summarised(pl.concat([rows, shared.with_columns(condition=pl.lit(SHARED))]), study.seed)
     return {"answer_effects": effects, "frequency_correlations": _correlations(study)}
 
 

@@ -11,6 +11,7 @@ from neuronatlas.atlas import Atlas, AtlasError
 from neuronatlas.knowledge.edits import EditError
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.models.direct import DirectError
+from neuronatlas.models.hooks import InterventionError
 from neuronatlas.models.model import Model
 from neuronatlas.models.output_rows import OutputRowError
 from neuronatlas.models.reading import TextError
@@ -27,7 +28,16 @@ __all__ = ["NEURONS", "study_knowledge_neurons"]
 NEURONS = "neurons"
 """The folder in that of the study which holds the atlas of the neurons."""
 
-_REFUSALS = (NotMeasuredError, DirectError, EditError, NeuronError, OutputRowError, SlotError, TextError)
+_REFUSALS = (
+    NotMeasuredError,
+    DirectError,
+    EditError,
+    InterventionError,
+    NeuronError,
+    OutputRowError,
+    SlotError,
+    TextError,
+)
 """What a model or facts can refuse an experiment for, and no other one."""
 
 UNMEASURED = {"experiment": pl.String, "reason": pl.String}
