@@ -49,6 +49,20 @@ def test_rome_raises_the_new_answer_by_a_change_of_rank_one(name: str, architect
     assert all(torch.equal(tensor, held[key]) for key, tensor in model.module.state_dict().items())
 
 
+def test_rome_raises_every_token_of_an_answer_of_several() -> None:
+    model, settings = model_of("gpt2", "GPT2LMHeadModel"), RomeSettings(prefixes=3)
+
+    def odds() -> list[float]:
+        return [na.attribute(model, prompt, "w31 w32", rule="activation").answered.log_odds for prompt in FACT.prompts]
+
+    found = [odds()]
+    for answer in ("w31", "w31 w32"):
+        edit = na.rome(model, FACT, answer, layer=1, texts=TEXTS, settings=settings)
+        found.append(odds())
+        edit.undo()
+    assert all(before < first < both for before, first, both in zip(*found, strict=True))
+
+
 def test_what_rome_cannot_edit_is_refused() -> None:
     gpt, masked = model_of("gpt2", "GPT2LMHeadModel"), planted_model()
     unnamed = na.Fact("toy", None, "w30", FACT.prompts)

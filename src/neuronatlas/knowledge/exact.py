@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neuronatlas.knowledge.least_change import Change, Gram, LeastChangeError, gram_matrix, smallest_change
-from neuronatlas.models.asking import BUDGET, all_logits, log_odds_of
+from neuronatlas.models.asking import BUDGET, all_logits, lead_of, log_odds_of
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
 from neuronatlas.models.slot_gradients import RowSlopes, slot_slopes, slots_shifted
@@ -35,14 +35,14 @@ class ExactSettings:
     `margin`: log-odds that the new answer is to have on every prompt (2: P = 0.88), see `margins`. `weight`: how much a
     move of the kept log-odds counts against the length of the change. `firm`: how much it counts, prompt by prompt,
     where a kept answer's lead falls below `safe`, or below what it was where that is less. `kept_share`: the share of
-    the kept prompts that has to keep its first choice. `most_steps`: linearisations at most.
+    the kept prompts that has to keep its first choice and half of that lead. `most_steps`: linearisations at most.
     """
 
     margin: float = 2.0
     weight: float = 100.0
     firm: float = 10.0
     safe: float = 1.0
-    kept_share: float = 0.995
+    kept_share: float = 0.99
     most_steps: int = 15
     budget: int = BUDGET
 
@@ -51,13 +51,15 @@ class ExactSettings:
 class Solution:
     """A change of slots [slot, width], the log-odds that it leads to, and whether every prompt reaches its aim.
 
-    `kept_same` is the share of the kept rows on which the model still prefers the same token; `steps` how many
-    linearisations it took; `binding` how many prompts hold the change back from being smaller.
+    `kept_same` is the share of the kept rows on which the model still prefers the same token, `kept_safe` of those on
+    which that token also has half of the lead that it should keep; `steps` how many linearisations it took; `binding`
+    how many prompts hold the change back from being smaller.
     """
 
     shift: Float[Tensor, "slot width"]
     log_odds: Float[Tensor, " row"]
     kept_same: float
+    kept_safe: float
     reached: bool
     steps: int
     binding: int
@@ -65,14 +67,16 @@ class Solution:
     @property
     def order(self) -> tuple[bool, float]:
         """What makes one better than another: that every prompt reaches its aim, then what is kept."""
-        return self.reached, self.kept_same
+        return self.reached, self.kept_safe
 
 
 SLACK = 0.25
 """Share of the margin that may lack of an aim: linearisations come closer to it ever more slowly."""
 LEAD = 0.1
 """By how much the logit of a new answer must be above every other, in any case."""
-_BISECTIONS, _WORTH = 3, 0.9
+_BISECTIONS, _WORTH = 3, 0.8
+_MENDED = 0.95
+"""Share of safe kept rows below which another linearisation of them does not help, and more neurons do."""
 _SHORTENED, _RAISE = 6, 0.5
 
 
@@ -101,7 +105,7 @@ def solve(
     stay = None if near is None else _stay(near, shift, None)
     problem = _Problem(model, slots, rows, aims, stay, settings)
     best = _with_kept(problem, kept, _descend(problem, shift))
-    if kept and best.reached and best.kept_same < settings.kept_share:
+    if kept and best.reached and _MENDED < best.kept_safe < settings.kept_share:
         with slots_shifted(slots, best.shift):
             there = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
         again = replace(problem, stay=_stay(there, best.shift, stay))
@@ -130,17 +134,22 @@ def _descend(problem: _Problem, shift: Tensor) -> Solution:
             break
         shift, standing, binding, part = found
     _, shift, standing = best or (0.0, shift, standing)
-    return Solution(shift, standing.log_odds, 1.0, problem.reached(standing), done, binding)
+    return Solution(shift, standing.log_odds, 1.0, 1.0, problem.reached(standing), done, binding)
 
 
 def _with_kept(problem: _Problem, kept: Sequence[Step], found: Solution) -> Solution:
-    """The same solution, with the share of the kept rows that keep their first choice."""
-    same = 0
+    """The same solution, with the shares of the kept rows that keep their first choice, and are safe."""
+    if problem.stay is None or not kept:
+        return found
+    least = problem.stay.start.clamp(max=problem.settings.safe) / 2
+    rivals, same, safe = sorted({row.answer_id for row in problem.rows}), 0, 0
     with slots_shifted(problem.slots, found.shift):
         for batch, logits in all_logits(problem.model, kept, problem.settings.budget):
             tokens = torch.tensor([kept[index].answer_id for index in batch], device=logits.device)
-            same += int((logits.argmax(1) == tokens).sum())
-    return replace(found, kept_same=same / len(kept) if kept else 1.0)
+            stays = logits.argmax(1) == tokens
+            leads = lead_of(logits, tokens.tolist(), rivals)
+            same, safe = same + int(stays.sum()), safe + int((stays & (leads >= least[batch].to(leads))).sum())
+    return replace(found, kept_same=same / len(kept), kept_safe=safe / len(kept))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from neuronatlas.neurons import NeuronSet
 
 __all__ = ["exact_update"]
 
-MOST_NEURONS = 256
+MOST_NEURONS = 128
 SAMPLE = 250
 
 
@@ -56,7 +56,7 @@ def exact_update(
     they are, the lead of what the model prefers over the new answers moves as little as it can, and falls below
     `settings.safe` least of all; four fifths of the sample are of the facts' relations. Only value slots of the facts'
     `neurons` change, by default those that `locate` finds. Where these do not suffice, because a prompt cannot be
-    reached or less than `settings.kept_share` of the sample keeps its preferred token, each fact's set grows by
+    reached or less than `settings.kept_share` of the sample is safe, each fact's set grows by
     attribution (see `candidates`), up to `most_neurons` a fact; the set that comes out best then stands. Each token of
     an answer of several is asked for, given those before it. The edit's settings tell the sizes that were tried, and
     what was reached with each.
@@ -87,7 +87,7 @@ def exact_update(
         for sets in _growing(model, many, rows, _sets(model, many, neurons), kept, most_neurons):
             attempts.append(_attempt(model, sets, asked, aims, kept, chosen))
             bar.update()
-            if attempts[-1].solution.reached and attempts[-1].solution.kept_same >= chosen.kept_share:
+            if attempts[-1].solution.reached and attempts[-1].solution.kept_safe >= chosen.kept_share:
                 break
     best = max(attempts, key=lambda attempt: attempt.solution.order)
     if not best.solution.reached:
@@ -136,6 +136,7 @@ def _told(attempt: _Attempt) -> dict[str, Any]:
         "reached": found.reached,
         "lowest_log_odds": float(found.log_odds.min()),
         "kept_same": found.kept_same,
+        "kept_safe": found.kept_safe,
         "size": float(found.shift.norm()),
         "steps": found.steps,
         "binding": found.binding,

@@ -23,7 +23,7 @@ from neuronatlas.models.asking import step_logits
 from neuronatlas.models.calls import first_tensor, with_first_tensor
 from neuronatlas.models.hooks import capture
 from neuronatlas.models.model import Model
-from neuronatlas.models.queries import QueryError, Step, by_shape, place_tokens, query
+from neuronatlas.models.queries import Query, QueryError, Step, by_shape, place_tokens, query
 from neuronatlas.models.slots import SITE, Slots, value_slots
 
 __all__ = ["RomeSettings", "rank_one_change", "rome"]
@@ -63,18 +63,18 @@ def rome(
     the subject is (equation 4), and W' = W + (v* - W k*) (C^-1 k*)' / ((C^-1 k*)' k*) with C the second moments of keys
     over `texts` (equation 2). Beginnings are cut from `texts` too.
 
-    Errors: EditError for a masked model, a fact without a subject, a prompt that does not name it before the answer, an
-    answer of several tokens, a layer of experts, or too few texts; those of `update`.
+    Errors: EditError for a masked model, a fact without a subject, a prompt that does not name it before the answer, a
+    layer of experts, or too few texts; those of `update`, but that the answer may have several tokens.
     """
     chosen = settings or RomeSettings()
     _require(model, fact, layer, texts)
     [slots] = value_slots(model, model.layout(SITE).set(_all(model, layer)))
     wanted = fact_with_answer(fact, new_answer)
     answer_queries(model, wanted)
-    steps = _behind_beginnings(model, wanted, texts, chosen)
-    keys, outputs = _keys(model, slots, steps)
+    prompts = _behind_beginnings(model, wanted, texts, chosen)
+    keys, outputs = _keys(model, slots, [asked.first for asked in prompts])
     key, start = keys.mean(0), outputs.mean(0)
-    value = _value(model, slots, steps, _essence(model, fact), start, chosen)
+    value = _value(model, slots, prompts, _essence(model, fact), start, chosen)
     change = rank_one_change(_second_moments(model, slots, texts, layer), key, value - start, chosen.damping)
     told = {**about_fact(fact, new_answer), "layer": layer, "texts": len(texts), **asdict(chosen)}
     return apply_edit(model, "ROME", told, [slots], [slots.read().double() + change])
@@ -117,7 +117,7 @@ def _all(model: Model, layer: int) -> list[Any]:
     return [layout.at(layer, place) for place in range(layout.widths[layer])]
 
 
-def _behind_beginnings(model: Model, fact: Fact, texts: Sequence[str], settings: RomeSettings) -> list[Step]:
+def _behind_beginnings(model: Model, fact: Fact, texts: Sequence[str], settings: RomeSettings) -> list[Query]:
     """The prompts with the new answer, by themselves and behind beginnings of texts; positions are the subject's."""
     beginnings = [""]
     for text in texts[: settings.prefixes]:
@@ -126,7 +126,7 @@ def _behind_beginnings(model: Model, fact: Fact, texts: Sequence[str], settings:
         # One that names the subject would be taken for the place where it is edited.
         if beginning and str(fact.subject).lower() not in beginning.lower():
             beginnings.append(f"{beginning}. ")
-    steps = []
+    found = []
     for prompt in fact.prompts:
         left, right = split_prompt(prompt, place_tokens(model))
         for beginning in dict.fromkeys(beginnings):
@@ -134,12 +134,10 @@ def _behind_beginnings(model: Model, fact: Fact, texts: Sequence[str], settings:
                 asked = query(model, beginning + left, right, fact.answer, position="subject", subject=fact.subject)
             except QueryError:
                 continue
-            if len(asked.steps) > 1:
-                raise EditError(f"answer {fact.answer!r} is {len(asked.steps)} tokens: ROME is written here for one")
-            steps.append(asked.first)
-    if not steps:
+            found.append(asked)
+    if not found:
         raise EditError(f"no prompt of fact {fact.label!r} names {fact.subject!r} before its answer, as ROME needs it")
-    return steps
+    return found
 
 
 def _essence(model: Model, fact: Fact) -> Step | None:
@@ -183,9 +181,13 @@ def _outputs_to(slots: Slots, act: Callable[[Tensor], Tensor | None]) -> Iterato
 
 
 def _value(
-    model: Model, slots: Slots, steps: Sequence[Step], essence: Step | None, start: Tensor, settings: RomeSettings
+    model: Model, slots: Slots, prompts: Sequence[Query], essence: Step | None, start: Tensor, settings: RomeSettings
 ) -> Float[Tensor, " width"]:
-    """v*: what the layer has to write at the subject's last token for the new answer (equation 4), found by Adam."""
+    """v*: what the layer has to write at the subject's last token for the new answer (equation 4), found by Adam.
+
+    Of an answer of several tokens each is asked for, given those before it: their log-likelihoods add up.
+    """
+    steps = [step for asked in prompts for step in asked.steps]
     before = None if essence is None else _written(model, slots, [essence], None).log_softmax(1).detach()
     value = start.clone().requires_grad_()
     adam = torch.optim.Adam([value], lr=settings.rate)
@@ -197,7 +199,7 @@ def _value(
                 chosen = [steps[index] for index in batch]
                 logs = _written(model, slots, chosen, value).log_softmax(1)
                 tokens = torch.tensor([step.answer_id for step in chosen], device=logs.device)
-                loss = loss - logs.gather(1, tokens[:, None]).sum() / len(steps)
+                loss = loss - logs.gather(1, tokens[:, None]).sum() / len(prompts)
             if essence is not None and before is not None:
                 now = _written(model, slots, [essence], value).log_softmax(1)
                 loss = loss + settings.essence * (now.exp() * (now - before)).sum()

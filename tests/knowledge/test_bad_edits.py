@@ -1,0 +1,93 @@
+"""Edits that are asked for wrongly: one clear line each, whatever the way of editing, and the model as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import neuronatlas as na
+from neuronatlas.neurons import LayoutMismatchError
+from tests.knowledge.planted import planted_facts, planted_model, planted_neurons
+from tests.knowledge.test_edits import bits
+
+Way = Callable[[na.Model, str, na.NeuronSet], na.Edit]
+
+
+def updated(model: na.Model, answer: str, neurons: na.NeuronSet) -> na.Edit:
+    return na.update(model, planted_facts()[1], answer, neurons=neurons)
+
+
+def exactly(model: na.Model, answer: str, neurons: na.NeuronSet) -> na.Edit:
+    return na.exact_update(model, planted_facts()[1], answer, keep=planted_facts()[2:], neurons=neurons)
+
+
+def tuned(model: na.Model, answer: str, neurons: na.NeuronSet) -> na.Edit:
+    return na.fine_tune(model, planted_facts()[1], answer, neurons=neurons)
+
+
+every_way = pytest.mark.parametrize("way", [updated, exactly, tuned])
+
+
+@pytest.fixture
+def model() -> na.Model:
+    return planted_model()
+
+
+def refused(model: na.Model, kind: type[ValueError], message: str, act: Callable[[], object]) -> None:
+    before, live = bits(model), na.live_edits(model)
+    with pytest.raises(kind, match=message) as raised:
+        act()
+    assert "\n" not in str(raised.value)
+    assert bits(model) == before
+    assert na.live_edits(model) == live
+
+
+@every_way
+def test_the_old_answer(model: na.Model, way: Way) -> None:
+    neurons = planted_neurons(model.layout(), 1)
+    message = "the new answer of fact 'subject1' is the old one: 'answer1'"
+    refused(model, na.EditError, message, lambda: way(model, " answer1 ", neurons))
+
+
+@every_way
+def test_an_answer_that_the_model_cannot_say(model: na.Model, way: Way) -> None:
+    neurons = planted_neurons(model.layout(), 1)
+    refused(model, na.QueryError, "'elsewhere'", lambda: way(model, "elsewhere", neurons))
+
+
+@every_way
+def test_a_neuron_that_does_not_exist(model: na.Model, way: Way) -> None:
+    for address, message in (("L0.U400", r"no unit 400 for L0\.U400"), ("L9.U1", r"no layer 9 for L9\.U1")):
+        refused(
+            model,
+            na.NeuronError,
+            message,
+            lambda address=address: way(model, "answer2", model.layout().set([address])),  # type: ignore[misc]
+        )
+
+
+@every_way
+def test_a_model_that_changed_since_its_neurons_were_found(model: na.Model, way: Way) -> None:
+    neurons = planted_neurons(model.layout(), 1)
+    with torch.no_grad():
+        next(model.module.parameters())[5, 5] += 1.0
+    refused(model, LayoutMismatchError, "digest", lambda: way(model, "answer2", neurons))
+
+
+@every_way
+def test_neurons_of_another_model(model: na.Model, way: Way) -> None:
+    other = replace(model.layout(), digest="another").set(["L0.U2"])
+    refused(model, LayoutMismatchError, "digest", lambda: way(model, "answer2", other))
+
+
+@every_way
+def test_an_edit_undone_twice_and_a_folder_that_exists(model: na.Model, way: Way, tmp_path: Path) -> None:
+    edit = way(model, "answer2", planted_neurons(model.layout(), 1))
+    refused(model, na.EditError, "exists: give a folder that does not", lambda: edit.save(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    edit.undo()
+    refused(model, na.EditError, "was undone already", edit.undo)
