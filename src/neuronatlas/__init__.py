@@ -78,6 +78,9 @@ from neuronatlas.studies.knowledge_neurons.running import study_knowledge_neuron
 from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
 from neuronatlas.studies.salience.building import build_salience_atlas
 from neuronatlas.studies.salience.settings import SalienceSettings
+from neuronatlas.studies.salient_neurons.questions import salient_study
+from neuronatlas.studies.salient_neurons.settings import StudySettings
+from neuronatlas.studies.salient_neurons.study import Source
 from neuronatlas.studies.settings import LocateSettings, SettingsError
 from neuronatlas.studies.specimen_corpus import corpus_of_specimen
 
@@ -143,6 +146,8 @@ __all__ = [
     "Shift",
     "SiteError",
     "SlotError",
+    "Source",
+    "StudySettings",
     "SubjectNoise",
     "TextError",
     "Triggers",
@@ -188,6 +193,7 @@ __all__ = [
     "read_texts",
     "reinitialised",
     "rome",
+    "salient_study",
     "save_edits",
     "scale",
     "selectivity",

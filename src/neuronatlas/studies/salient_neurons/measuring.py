@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from neuronatlas.addresses import address_of, address_schema
 from neuronatlas.neurons import NeuronSet
 from neuronatlas.probing.controls import selectivity
 from neuronatlas.probing.examples import Examples, ExamplesError, Split
@@ -31,6 +32,8 @@ FEWEST = 10
 
 MOST = 1000
 """At most so many words of a class, and of the others, train its probe: more make little difference and take long."""
+
+_NAMED = {"label": pl.String, "class": pl.String}
 
 Tables = dict[str, pl.DataFrame]
 
@@ -57,16 +60,19 @@ def class_sets(work: Property) -> Tables:
 
     The task is a class against equally many words of the other classes, so that chance is one half for every class.
     """
-    rows, layers = [], list[dict[str, Any]]()
+    rows, layers, members = [], list[dict[str, Any]](), list[dict[str, Any]]()
+    layout = work.shared.acts.layout
     for name in list(work.split.train.counts())[: work.settings.most_classes]:
         row, neurons = _class_set(work, name)
         rows.append({"label": work.label, "class": name} | row)
         if neurons is not None:
             pool = work.shared.acts.neurons()
             layers += [{"label": work.label, "class": name} | place for place in spread(neurons, pool)]
+            members += [{"label": work.label, "class": name} | address_of(layout, neuron) for neuron in neurons]
     return {
         "class_sets": framed("class_sets", ADDED["class_sets"], rows),
         "class_set_layers": framed("class_set_layers", ADDED["class_set_layers"], layers),
+        "class_set_neurons": framed("class_set_neurons", _NAMED | address_schema(layout), members),
     }
 
 

@@ -37,7 +37,10 @@ def shuffled_counts(member: Member, label: str) -> Counts:
 
 def class_counts(member: Member, label: str) -> Iterator[tuple[str, Counts]]:
     """How many neurons of each class's minimal set lie in each layer."""
-    rows = member.table("class_set_layers").filter(pl.col("label") == label)
+    rows = member.table("class_set_layers")
+    if rows.is_empty():
+        return
+    rows = rows.filter(pl.col("label") == label)
     for name in rows["class"].unique(maintain_order=True):
         yield name, _by_layer(rows.filter(pl.col("class") == name), label, "n")
 

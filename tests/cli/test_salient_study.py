@@ -1,0 +1,69 @@
+"""The command `study salient-neurons` studies models of several kinds, takes up what was there, and reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import neuronatlas as na
+from tests.cli.conftest import complaint, run, succeed
+from tests.handwritten import saved
+from tests.probing.planted_property import planted_corpus, planted_model
+
+NOTES = ("loading ", "reading ", "studying ")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("models")
+    return [saved(planted_model(blur), root / name) for name, blur in (("clear", 0.0), ("blurred", 0.02))]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "planted.tsv"
+    blocks = [
+        "".join(f"{word}\t{label or '_'}\n" for word, label in zip(s.words, s.labels, strict=True))
+        for s in planted_corpus(60).sentences
+    ]
+    path.write_text("word\tkind\n" + "\n".join(blocks), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(models: list[Path], text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("study") / "planted"
+    options = ("--corpus", text, "--label", "kind", "--site", "ffn", "--sets", 1, "--classes", 2, "-o", target)
+    printed = succeed("study", "salient-neurons", *models, *options)
+    assert printed.endswith(str(target / "report.html"))
+    return target
+
+
+def test_help_teaches_with_an_example() -> None:
+    assert "Example: neuronatlas study salient-neurons" in succeed("study", "salient-neurons", "--help")
+
+
+def test_a_study_leaves_an_atlas_of_each_model_and_one_that_compares(study: Path) -> None:
+    atlas = na.Atlas.open(study)
+    assert atlas.table("members")["model"].n_unique() == 2
+    for folder in atlas.table("members")["folder"]:
+        assert na.Atlas.open(study / folder).state == "complete"
+        assert not (study / folder / "activations").exists()
+    assert atlas.table("model_pairs").filter(of="top")["label"].to_list() == ["kind"]
+    kind = atlas.table("minimal_sets").filter(label="kind")
+    assert kind["accuracy"].min() == 1.0  # type: ignore[comparison-overlap]
+    assert kind["set_size"].max() < kind["n_neurons"].max()
+
+
+def test_the_report_has_a_section_for_every_question(study: Path) -> None:
+    page = (study / "report.html").read_text("utf-8")
+    for section in ("minimal", "layers", "redundancy", "architectures"):
+        assert f'<section id="{section}">' in page
+
+
+def test_a_model_given_twice_is_refused_in_one_line(models: list[Path], text: Path, tmp_path: Path) -> None:
+    options = ("--corpus", text, "--label", "kind", "--site", "ffn", "-o", tmp_path / "twice")
+    line = complaint(run("study", "salient-neurons", models[0], models[0], *options), NOTES)
+    assert "was given twice" in line
+    assert not (tmp_path / "twice").exists()
