@@ -10,6 +10,7 @@
 """
 
 from neuronatlas.atlas import Atlas, AtlasError, write_report
+from neuronatlas.atlas.paper.export import FigureError, write_figures
 from neuronatlas.depths import Localisation, Shift, layer_shift, localisation
 from neuronatlas.knowledge.attribution import Attribution, AttributionError, attribute
 from neuronatlas.knowledge.corruptions import OtherSubjects, SubjectNoise
@@ -116,6 +117,7 @@ __all__ = [
     "Fact",
     "FactError",
     "FactFileError",
+    "FigureError",
     "FineTuning",
     "Interactions",
     "InterventionError",
@@ -209,5 +211,6 @@ __all__ = [
     "triggers_of_many",
     "update",
     "value_tokens",
+    "write_figures",
     "write_report",
 ]

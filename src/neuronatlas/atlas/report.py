@@ -20,7 +20,7 @@ from neuronatlas.atlas.provenance import AtlasError
 from neuronatlas.atlas.store import Atlas
 from neuronatlas.atlas.style import DARK, DARK_COLOURS, LIGHT
 
-__all__ = ["KINDS", "write_report"]
+__all__ = ["KINDS", "page_of", "write_report"]
 
 KINDS: dict[str, Kind] = {
     "comparison": comparing.KIND,
@@ -38,19 +38,34 @@ def write_report(atlas_folder: str | Path) -> Path:
     What the report is about, knowledge neurons, a study of them, or salient neurons, follows from the tables. Raises
     AtlasError if the folder is no atlas, not complete yet, or lacks a table; of a study there is a report at any time.
     """
+    atlas = _complete(atlas_folder)
+    page = _page(atlas)
+    path = atlas.folder / "report.html"
+    durable.write(path, render(atlas.meta, page).encode(), atlas.folder / ".tmp")
+    durable.remove(atlas.folder / ".tmp")
+    return path
+
+
+def page_of(atlas_folder: str | Path) -> Page:
+    """What the report of an atlas is made of. Raises AtlasError as `write_report` does."""
+    return _page(_complete(atlas_folder))
+
+
+def _complete(atlas_folder: str | Path) -> Atlas:
+    """An atlas that has a report: a complete one, or a study at any time."""
     atlas = Atlas.open(atlas_folder)
     partial = any(kind.partial and table in atlas.tables for table, kind in KINDS.items())
     if atlas.state != "complete" and not partial:
         command = atlas.meta["command"] or "the command that began it"
         raise AtlasError(f"{atlas.folder} is not complete yet, so it has no report; run again: {command}")
+    return atlas
+
+
+def _page(atlas: Atlas) -> Page:
     kind = _kind(atlas)
     welcome = atlas.tables if kind.welcome is None else [name for name in kind.welcome if name in atlas.tables]
     names = dict.fromkeys([*kind.needed, *welcome])
-    page = kind.page({name: atlas.table(name) for name in names}, atlas.meta["settings"])
-    path = atlas.folder / "report.html"
-    durable.write(path, render(atlas.meta, page).encode(), atlas.folder / ".tmp")
-    durable.remove(atlas.folder / ".tmp")
-    return path
+    return kind.page({name: atlas.table(name) for name in names}, atlas.meta["settings"])
 
 
 def _kind(atlas: Atlas) -> Kind:

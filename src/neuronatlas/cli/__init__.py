@@ -55,6 +55,7 @@ for command in (
     probing.describe,
     comparing.compare,
     finetuning.finetune,
+    comparing.figures,
     atlases.report,
     atlases.info,
 ):

@@ -11,14 +11,15 @@ from rich.console import Console
 
 from neuronatlas.atlas import write_report
 from neuronatlas.atlas.comparing import findings
+from neuronatlas.atlas.paper.export import write_figures
 from neuronatlas.atlas.wording import number, percent
-from neuronatlas.cli.options import AsJson
+from neuronatlas.cli.options import AsJson, AtlasFolder
 from neuronatlas.cli.running import command_line, console, print_json, shows_progress
 from neuronatlas.cli.show import table_of
 from neuronatlas.studies.comparing.comparison import Comparison
 from neuronatlas.studies.comparing.comparison import compare as compare_atlases
 
-__all__ = ["compare"]
+__all__ = ["compare", "figures"]
 
 
 def compare(
@@ -48,6 +49,36 @@ def compare(
     _show(out, found)
     if report is not None:
         out.print(f"\nThe report, with pictures: {report}", soft_wrap=True)
+
+
+def figures(
+    folder: AtlasFolder,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where they go.", show_default=False)],
+    file_format: Annotated[str, typer.Option("--format", metavar="svg|pdf|png", help="What to write.")] = "svg",
+    columns: Annotated[
+        str, typer.Option(metavar="one|two", help="Wide as one column of a page (85 mm) or as two (175 mm).")
+    ] = "one",
+    text: Annotated[bool, typer.Option("--text", help="Keep letters in SVG as text, not as outlines.")] = False,
+    only: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Those whose name begins so.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the figures of a finished atlas for a paper: the report's own, as vector graphics, without a browser.
+
+    Example: neuronatlas figures neuronatlas-demo/facts -o figures --format pdf
+
+    Needs matplotlib (pip install 'neuronatlas[figures]'). The same atlas gives the same bytes; figures.txt has the
+    captions.
+    """
+    paths = write_figures(folder, output, format=file_format, columns=columns, text=text, only=only)
+    if as_json:
+        print_json({"figures": [str(path) for path in paths], "captions": str(output / "figures.txt")})
+        return
+    out = console()
+    for path in paths:
+        out.print(str(path), soft_wrap=True)
+    out.print(f"Captions: {output / 'figures.txt'}", soft_wrap=True)
 
 
 def _show(out: Console, found: Comparison) -> None:
