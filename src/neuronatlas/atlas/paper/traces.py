@@ -15,11 +15,27 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from neuronatlas.atlas.provenance import AtlasError
+
 __all__ = ["add_bars", "add_heatmap", "add_note", "add_scatter", "add_shape", "numbers", "plain_text"]
 
 Trace = Mapping[str, Any]
 
-_SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "x": "x"}
+_SYMBOLS = {
+    **{
+        "circle": "o",
+        "square": "s",
+        "diamond": "D",
+        "x": "X",
+        "cross": "P",
+        "star": "*",
+        "pentagon": "p",
+        "hexagon": "h",
+    },
+    **{"triangle-up": "^", "triangle-down": "v", "triangle-left": "<", "triangle-right": ">"},
+    **{"x-thin": "x", "cross-thin": "+", "line-ew": "_", "line-ns": "|"},
+}
+_THIN = {"x", "+", "_", "|"}
 _DASHES = {"solid": "-", "dot": (0, (1, 1.6)), "dash": (0, (4, 2)), "dashdot": (0, (4, 1.5, 1, 1.5))}
 _PT_A_PIXEL = 0.55
 _HATCHES = ("", "//////", "......")
@@ -95,13 +111,16 @@ def _marker(marker: Mapping[str, Any]) -> dict[str, Any]:
     symbol, colour = str(marker.get("symbol", "circle")), _colour(marker.get("color"))
     edge = 0.6 * (marker.get("line") or {}).get("width", 0)
     hollow = symbol.endswith("-open")
+    shape = _SYMBOLS.get(symbol.removesuffix("-open"))
+    if shape is None:
+        raise AtlasError(f"no way to draw the symbol {symbol!r} for a paper: {', '.join(_SYMBOLS)} expected")
     return {
-        "marker": _SYMBOLS[symbol.removesuffix("-open")],
+        "marker": shape,
         "markersize": _PT_A_PIXEL * marker.get("size", 7),
         # A ring about a point must let it be seen.
         "markerfacecolor": ("none" if marker.get("size", 7) > 12 else "white") if hollow else colour,
         "markeredgecolor": colour,
-        "markeredgewidth": max(edge, 0.9) if hollow else 0,
+        "markeredgewidth": max(edge, 0.9) if hollow or shape in _THIN else 0,
     }
 
 
