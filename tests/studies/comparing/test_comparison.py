@@ -162,6 +162,19 @@ def test_the_comparison_is_an_atlas_with_a_report_and_the_same_bytes_each_time(t
         na.compare(tmp_path / "one", first, progress=False)
 
 
+def test_every_figure_of_a_comparison_can_be_printed(tmp_path: Path) -> None:
+    first = salience(tmp_path / "a", {name: neurons_in(n, range(20)) for n, name in enumerate(("x", "y"))})
+    second = salience(
+        tmp_path / "b", {name: neurons_in(n, range(9, 29)) for n, name in enumerate(("x", "y"))}, digest="b"
+    )
+    na.compare(first, second, tmp_path / "compared", progress=False)
+    written = na.write_figures(tmp_path / "compared", tmp_path / "figures", text=True)
+    assert [path.stem for path in written] == ["overlap", "shift-main", "pairs", "flow-0", "flow-1"]
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in written}
+    assert all("model-a" in texts[name] and "model-b" in texts[name] for name in ("shift-main", "pairs", "flow-0"))
+    assert "% apart" in texts["pairs"]
+
+
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path: Path) -> None:
     words = salience(tmp_path / "words", {"upos": neurons_in(0, range(5))})
     others = salience(tmp_path / "others", {"number": neurons_in(0, range(5))})
