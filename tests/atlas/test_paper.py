@@ -53,8 +53,8 @@ def test_letters_can_stay_text_and_a_figure_can_be_two_columns_wide(make_atlas: 
     assert re.search(r"<text[^>]*>capital</text>", svg)
 
 
-def test_axes_carry_their_titles_with_units(make_atlas: Make, tmp_path: Path) -> None:
-    (path,) = write_figures(make_atlas(), tmp_path, text=True, only="effects-log-odds")
+def test_axes_carry_their_titles_with_units(make_atlas: Make, make_tables: Make, tmp_path: Path) -> None:
+    (path,) = write_figures(make_atlas(make_tables(relations=2, facts=3)), tmp_path, text=True, only="effects-log-odds")
     assert "Change of log-odds (nats)" in path.read_text(encoding="utf-8")
 
 
@@ -65,10 +65,15 @@ def test_names_are_printed_as_they_are() -> None:
     assert "a&lt;b&gt; $x$" in svg
 
 
-def test_what_cannot_be_drawn_is_refused(make_atlas: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_drawn_is_refused(
+    make_atlas: Make, make_tables: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(AtlasError, match="no way to draw pie for a paper: bar, heatmap, scatter expected"):
         drawn(go.Figure(go.Pie(values=[1, 2])), format="svg", width=3.0)
-    atlas = make_atlas()
+    atlas = make_atlas(make_tables(relations=2, facts=3))
+    odd = go.Figure(go.Scatter(x=[1], y=[1], mode="markers", marker={"symbol": "hourglass"}))
+    with pytest.raises(AtlasError, match="no way to draw the symbol 'hourglass' for a paper"):
+        drawn(odd, format="svg", width=3.0)
     with pytest.raises(FigureError, match="'gif' is none of svg, pdf, png"):
         write_figures(atlas, tmp_path, format="gif")
     with pytest.raises(FigureError, match="'three' is none of one, two"):
