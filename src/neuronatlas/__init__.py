@@ -23,6 +23,7 @@ from neuronatlas.knowledge.exact import ExactSettings
 from neuronatlas.knowledge.exact_editing import exact_update
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.finetuning import FineTuning, fine_tune
+from neuronatlas.knowledge.implicit import ImplicitEffects, ImplicitPrompt, Need, hop_prompts, implicit_effects
 from neuronatlas.knowledge.interaction_tables import interaction_tables
 from neuronatlas.knowledge.interactions import Interactions, interactions
 from neuronatlas.knowledge.judging import judge_edits, judge_erasure, judge_together
@@ -32,6 +33,7 @@ from neuronatlas.knowledge.quadrature import RuleError
 from neuronatlas.knowledge.rome import RomeSettings, rome
 from neuronatlas.knowledge.rules import RULES
 from neuronatlas.knowledge.triggers import Triggers, triggers, triggers_of_many
+from neuronatlas.knowledge.two_hop import TwoHop, follow_up_prompts, two_hop
 from neuronatlas.models import (
     InterventionError,
     Model,
@@ -74,6 +76,7 @@ from neuronatlas.studies.children.record import Child, open_child
 from neuronatlas.studies.children.settings import ChildError, ChildSettings
 from neuronatlas.studies.comparing.comparison import Comparison, compare
 from neuronatlas.studies.comparing.sides import ComparisonError
+from neuronatlas.studies.implicit_prompts import specimen_prompts
 from neuronatlas.studies.knowledge_atlas import build_atlas
 from neuronatlas.studies.knowledge_neurons.running import study_knowledge_neurons
 from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
@@ -119,6 +122,8 @@ __all__ = [
     "FactFileError",
     "FigureError",
     "FineTuning",
+    "ImplicitEffects",
+    "ImplicitPrompt",
     "Interactions",
     "InterventionError",
     "KnowledgeNeurons",
@@ -129,6 +134,7 @@ __all__ = [
     "LocateSettings",
     "Model",
     "ModelError",
+    "Need",
     "Neuron",
     "NeuronError",
     "NeuronScores",
@@ -153,6 +159,7 @@ __all__ = [
     "SubjectNoise",
     "TextError",
     "Triggers",
+    "TwoHop",
     "amplify",
     "attribute",
     "build_atlas",
@@ -170,6 +177,9 @@ __all__ = [
     "examples_of",
     "extract",
     "fine_tune",
+    "follow_up_prompts",
+    "hop_prompts",
+    "implicit_effects",
     "interaction_tables",
     "interactions",
     "judge_edits",
@@ -202,6 +212,7 @@ __all__ = [
     "set_values",
     "specimen_facts",
     "specimen_folder",
+    "specimen_prompts",
     "split_by_sentences",
     "study_knowledge_neurons",
     "suppress",
@@ -209,6 +220,7 @@ __all__ = [
     "train_child",
     "triggers",
     "triggers_of_many",
+    "two_hop",
     "update",
     "value_tokens",
     "write_figures",
