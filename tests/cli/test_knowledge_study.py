@@ -49,6 +49,7 @@ def test_info_says_what_a_study_holds(study: Path) -> None:
     assert "update_measures" in text
     assert "Not finished" in text
     assert "A fact has 2.00 neurons" in text
+    assert set(document("info", study)["overview"]) == {"places", "suppression", "update"}
     assert succeed("report", study).replace(" ", "") == str(study / "report.html")
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from neuronatlas.atlas import Atlas, write_report
 from neuronatlas.atlas.comparing import findings as comparing
+from neuronatlas.atlas.knowledge_study import findings_of
 from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
@@ -228,7 +229,9 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
     rows = {name: atlas.table(name).height for name in atlas.tables}
     finished = atlas.state == "complete"
     if as_json:
-        print_json(atlas.meta | {"tables": rows, "overview": _overview(atlas) if finished else None})
+        print_json(
+            atlas.meta | {"tables": rows, "overview": _overview(atlas) if finished or "experiments" in rows else None}
+        )
         return
     out, meta = console(), atlas.meta
     out.print(show.table_of(("atlas", str(folder)), _described(meta), left=2))
@@ -249,6 +252,8 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
 
 
 def _overview(atlas: Atlas) -> dict[str, Any]:
+    if "experiments" in atlas.tables:
+        return dict(findings_of(atlas))
     if "comparison" in atlas.tables:
         return asdict(comparing.headline({name: atlas.table(name) for name in atlas.tables}))
     return asdict(salience_overview(atlas) if is_salience(atlas) else overview_of(atlas))
