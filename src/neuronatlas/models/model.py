@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 from weakref import ref
 
@@ -78,19 +79,22 @@ class Model:
     @property
     def max_length(self) -> int:
         """Most tokens that a prompt may have."""
-        limits = [self.tokenizer.model_max_length]
+        limits = (self.tokenizer.model_max_length, self._positions)
+        # Some configurations say -1 where there is no limit.
+        return min(limit for limit in limits if limit is not None and limit > 0)
+
+    @cached_property
+    def _positions(self) -> int | None:
+        """How many tokens the model's positions are for; found once, as prompts are held against it one by one."""
         config = self.module.config
         # A model made of an encoder's and a decoder's own configurations says it there, some under a name of its own.
         named = (getattr(part, name, None) for part in (config, getattr(config, "encoder", None)) for name in _LENGTHS)
         positions = next((value for value in named if isinstance(value, int)), None)
-        if positions is not None:
-            # Position tables that start after the padding index (RoBERTa's) hold that many fewer.
-            offset = max(
-                (m.padding_idx + 1 for n, m in self.module.named_modules() if _is_offset_table(n, m)), default=0
-            )
-            limits.append(positions - offset)
-        # Some configurations say -1 where there is no limit.
-        return min(limit for limit in limits if limit > 0)
+        if positions is None:
+            return None
+        # Position tables that start after the padding index (RoBERTa's) hold that many fewer.
+        tables = (m.padding_idx + 1 for n, m in self.module.named_modules() if _is_offset_table(n, m))
+        return positions - max(tables, default=0)
 
     @property
     def digest(self) -> str:
