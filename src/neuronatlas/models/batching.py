@@ -97,10 +97,12 @@ def padded(model: Model, rows: Sequence[Ids]) -> tuple[Int[Tensor, "row position
 
 
 def run(model: Model, rows: Sequence[Ids]) -> None:
-    """Run the model on rows of any lengths, for what hooks see of it."""
+    """Run the model on rows of any lengths, for what hooks see of it; of an encoder and a decoder, in the encoder."""
     ids, mask = padded(model, rows)
+    # The rows are the encoder's; the decoder of such a model gets one token a row, for it must have some.
+    given = {"decoder_input_ids": ids[:, :1]} if model.kind == "seq2seq" else {}
     with torch.no_grad():
-        model.module(input_ids=ids, attention_mask=mask, use_cache=False)
+        model.module(input_ids=ids, attention_mask=mask, use_cache=False, **given)
 
 
 def _disprove(model: Model, way: str) -> str:
@@ -123,8 +125,9 @@ def _disprove(model: Model, way: str) -> str:
 
 
 def _seen(model: Model, rows: Sequence[Ids]) -> dict[tuple[str, int], Tensor]:
-    """Neurons of all sites and layers, in float32: (site, layer) -> [row, position, unit]."""
+    """Neurons of all sites and layers that read the rows, in float32: (site, layer) -> [row, position, unit]."""
+    reading = [site for site in model.sites if model.kind != "seq2seq" or model.layout(site).stack == "encoder"]
     with ExitStack() as stack:
-        seen = {site: stack.enter_context(capture(model, site)) for site in model.sites}
+        seen = {site: stack.enter_context(capture(model, site)) for site in reading}
         run(model, rows)
     return {(site, layer): values.float() for site, found in seen.items() for layer, values in found.items()}

@@ -60,7 +60,7 @@ def extract(
     rows (by default 512 MiB of them), so that memory does not grow with the corpus; a run that was interrupted is
     taken up where it stopped and ends in the same bytes, and a complete folder is opened without running the model.
     A batch has at most `batch_tokens` tokens (by default 1,024, on a GPU 8,192); each row is what its sentence alone
-    would give, to rounding.
+    would give, to rounding. A model with an encoder and a decoder is read at sites of its encoder.
 
     Errors: ActivationsError for settings that make no sense, a folder that holds something else, a tokenizer without
     offsets, a corpus without a single row, and neurons that are not finite; SiteError for a site the model lacks;
@@ -80,6 +80,11 @@ def extract(
     pooling = pooling or ("mean" if corpus.level == "sentence" else "last")
     _check(pooling, dtype, batch_tokens, shard_rows)
     layout = model.layout(site)
+    if model.kind == "seq2seq" and layout.stack == "decoder":
+        raise ActivationsError(
+            f"site {layout.site!r} of {model.name} is the decoder's, which has no text of its own: text is read in the "
+            f"encoder, choose site 'encoder.{layout.site}'"
+        )
     columns = _columns(layout, layers, neurons)
     if shard_rows is None:
         shard_rows = max(1, _SHARD_BYTES // (len(columns) * DTYPES[dtype].itemsize))

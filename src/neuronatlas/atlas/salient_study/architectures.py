@@ -66,8 +66,8 @@ def _finding(tables: Tables) -> str:
 def _plots(tables: Tables) -> Iterator[Plot]:
     caption = "Mean depth of each property's top neurons in every model. Whiskers: 95 % intervals over neurons."
     shown = [Plot("mean-depths", figures.mean_depths(tables), caption)]
-    caption = "How far apart two models keep the properties: mean distance over depth."
-    shown.append(Plot("distances", figures.distance_matrix(tables), caption))
+    caption = "The share of their histograms over depth that two models have in common, mean over the properties (%)."
+    shown.append(Plot("models", figures.model_matrix(tables), caption))
     yield from level(shown)
     lines = [
         Plot(

@@ -13,13 +13,14 @@ from typing import Any
 import polars as pl
 
 from neuronatlas.atlas import charts
+from neuronatlas.atlas.matrices import overlap_matrix
 from neuronatlas.atlas.page import Tables
 from neuronatlas.atlas.salience.names import short_name
 from neuronatlas.atlas.salient_study.reading import Row, labels, looks, models, rows, spanned
 from neuronatlas.atlas.style import GREY, Look
-from neuronatlas.atlas.wording import number, percent
+from neuronatlas.atlas.wording import percent
 
-__all__ = ["accuracy_by_size", "depth_lines", "distance_matrix", "dots", "mean_depths"]
+__all__ = ["accuracy_by_size", "depth_lines", "dots", "mean_depths", "model_matrix", "property_matrix"]
 
 _FAINT = "rgba(128,128,128,0.4)"
 
@@ -146,27 +147,20 @@ def mean_depths(tables: Tables, of: str = "top") -> Any:
     return figure
 
 
-def distance_matrix(tables: Tables, of: str = "top") -> Any:
-    """Heat map: how far apart two models keep the properties, the mean over these of the distance over depth."""
-    names = models(tables)
-    pairs = tables["model_pairs"].filter(pl.col("of") == of)
-    means = pairs.group_by("model", "other").agg(pl.mean("distance", "expected", "overlap"))
-    known = {frozenset((row["model"], row["other"])): row for row in means.iter_rows(named=True)}
-    cells = [[known[frozenset((a, b))]["distance"] if a != b else None for a in names] for b in names]
-    hover = [[_pair_text(a, b, known.get(frozenset((a, b)))) for a in names] for b in names]
-    figure = charts.heatmap(names, cells, hover)
-    texts = [["" if cell is None else number(cell, 2) for cell in row] for row in cells]
-    figure.update_traces(text=texts, texttemplate="%{text}")
-    figure.update_layout(height=150 + 44 * len(names))
-    charts.colour_title(figure, "units of depth")
-    figure.update_xaxes(**charts.ticks(names), tickangle=-45)
-    return figure
-
-
-def _pair_text(first: str, second: str, row: Row | None) -> str:
-    if row is None:
-        return ""
-    return (
-        f"{short_name(first)} and {short_name(second)}: {number(row['distance'], 2)} of the depth apart, by chance "
-        f"{number(row['expected'], 2)}; {percent(row['overlap'])} of the histograms in common"
+def model_matrix(tables: Tables, of: str = "top") -> Any:
+    """Heat map with a tree: the share of their histograms over depth that two models share, mean over properties."""
+    pairs = tables["model_pairs"].filter(pl.col("of") == of, pl.col("overlap").is_not_null())
+    means = pairs.group_by("model", "other", maintain_order=True).agg(pl.mean("overlap"))
+    return overlap_matrix(
+        means.rename({"model": "first", "other": "second"}),
+        value="overlap",
+        title="% in common",
+        spelled={name: short_name(name) for name in models(tables)},
     )
+
+
+def property_matrix(tables: Tables, model: str, of: str = "top") -> Any:
+    """Heat map with a tree: the neurons that two properties share, of those in either; a star where beyond chance."""
+    named = {"label": "first", "other": "second", "p_adjusted": "q_value"}
+    pairs = tables["property_pairs"].filter(pl.col("of") == of, pl.col("model") == model).rename(named)
+    return overlap_matrix(pairs, spelled={name: short_name(name) for name in labels(tables)})

@@ -111,8 +111,8 @@ def _overlaps(tables: Tables) -> Iterator[Plot]:
         return
     shown = []
     for place, model in enumerate(models(tables)):
-        caption = f"{model}: top neurons that two properties share; in brackets what chance would give."
-        shown.append(Plot(f"overlaps-{place}", places.overlap_heatmap(as_salience(tables, model, "top")), caption))
+        caption = f"{model}: top neurons that two properties share, of those in either (%). * Adjusted p ≤ {ALPHA:g}."
+        shown.append(Plot(f"overlaps-{place}", figures.property_matrix(tables, model), caption))
     yield from level(shown)
 
 

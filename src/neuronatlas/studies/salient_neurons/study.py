@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -134,14 +134,20 @@ def _slug(name: str) -> str:
 def build_member(
     member: Member, settings: StudySettings, stages: Sequence[Stage], *, command: str = "", progress: bool = True
 ) -> None:
-    """Load a model and make its atlas, or take it up again; a finished one is only checked to be of this model."""
+    """Load a model and make its atlas, or take it up again; a finished one is only checked to be of this model.
+
+    A model with an encoder and a decoder is read at the same site of its encoder, which sees the text.
+    """
     model = member.source.load()
     model.name = member.name
+    chosen, site = settings.salience, settings.salience.site
+    if model.kind == "seq2seq" and f"encoder.{site}" in model.sites:
+        chosen = replace(chosen, site=f"encoder.{site}")
     build_salience_atlas(
         model,
         member.corpora,
         member.folder,
-        settings.salience,
+        chosen,
         stages=stages,
         command=command,
         progress=progress,
