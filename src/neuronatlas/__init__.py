@@ -82,8 +82,15 @@ from neuronatlas.studies.knowledge_neurons.running import study_knowledge_neuron
 from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
 from neuronatlas.studies.salience.building import build_salience_atlas
 from neuronatlas.studies.salience.settings import SalienceSettings
+from neuronatlas.studies.salient_neurons.parallel import ParallelFact, parallel_facts_of_specimen
 from neuronatlas.studies.salient_neurons.questions import salient_study
 from neuronatlas.studies.salient_neurons.settings import StudySettings
+from neuronatlas.studies.salient_neurons.shared_facts import (
+    ParallelNeurons,
+    locate_parallel,
+    parallel_effects,
+    parallel_overlaps,
+)
 from neuronatlas.studies.salient_neurons.study import Source
 from neuronatlas.studies.settings import LocateSettings, SettingsError
 from neuronatlas.studies.specimen_corpus import corpus_of_specimen
@@ -142,6 +149,8 @@ __all__ = [
     "OtherSubjects",
     "OutputRowError",
     "Overlap",
+    "ParallelFact",
+    "ParallelNeurons",
     "ProbeError",
     "QueryError",
     "Ranking",
@@ -192,10 +201,14 @@ __all__ = [
     "load",
     "localisation",
     "locate",
+    "locate_parallel",
     "minimal_set",
     "open_activations",
     "open_child",
     "overlap",
+    "parallel_effects",
+    "parallel_facts_of_specimen",
+    "parallel_overlaps",
     "property_effects",
     "rank",
     "read_corpus",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -20,12 +19,15 @@ from neuronatlas.cli.corpora import (
     open_corpora,
     require_corpus,
 )
-from neuronatlas.cli.inputs import open_model
+from neuronatlas.cli.inputs import SPECIMEN, open_model
 from neuronatlas.cli.options import AsJson, Device, Dtype, Output, SiteName
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
+from neuronatlas.probing.corpora import Corpus
+from neuronatlas.studies.salient_neurons.fine_tuning import sources_of, unseen
 from neuronatlas.studies.salient_neurons.questions import salient_study
 from neuronatlas.studies.salient_neurons.settings import StudySettings, moderate
 from neuronatlas.studies.salient_neurons.study import Source
+from neuronatlas.studies.specimen_corpus import N_SENTENCES, corpus_of_specimen
 
 __all__ = ["salient_neurons"]
 
@@ -38,7 +40,8 @@ def salient_neurons(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="Hub ids, folders, or models in the package: `specimen`, `specimen-causal`. Of any kinds.",
+            help="Hub ids, folders, or models in the package: `specimen`, `specimen-causal`. Of any kinds; one that "
+            "`neuronatlas finetune` made is compared with its base, which has to be there too.",
         ),
     ],
     corpus: Annotated[
@@ -47,6 +50,14 @@ def salient_neurons(
     ],
     label: Labels,
     output: Output,
+    language: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Sentences of another language with the same labels, as often as you like, for the first model; "
+            "FILE may be the word `specimen` for its languages de and es.",
+        ),
+    ] = None,
     limit: Sentences = None,
     form: FormatName = None,
     min_count: MinCount = _STUDY.min_count,
@@ -72,7 +83,8 @@ def salient_neurons(
 
     Example: neuronatlas study salient-neurons specimen specimen-causal -c specimen -l upos -l chunk -o study
 
-    Minimal sets of properties and classes, their layers, their copies, and how models differ, on the same sentences.
+    Minimal sets of properties and classes, their layers, their copies, how models differ and what fine-tuning moves, on
+    the same sentences; and whether one model keeps a property in the same place for other languages.
     Leaves a folder with an atlas of each model, the tables that compare them and report.html. Interrupted or killed,
     the same command takes up where it was.
     """
@@ -88,11 +100,23 @@ def salient_neurons(
     )
     settings = StudySettings(salience, top=top)
     require_corpus(corpus)
-    corpora = open_corpora(corpus, label, limit, form)
-    sources = [Source(name, partial(open_model, name, device=device, dtype=dtype)) for name in models]
+    spoken = as_languages(language or [])
+    for file in spoken.values():
+        require_corpus(file)
+    sources = sources_of(models, lambda name: open_model(name, device=device, dtype=dtype))
+    corpora = _unseen(sources, open_corpora(corpus, label, limit, form))
+    told = {name: _in_language(name, file, label, limit, form) for name, file in spoken.items()}
     note(f"studying {', '.join(models)} for {', '.join(label)} into {output}")
     with resumable(output, "the study"):
-        atlas = salient_study(sources, corpora, output, settings, command=command_line(), progress=shows_progress())
+        atlas = salient_study(
+            sources,
+            corpora,
+            output,
+            settings,
+            languages=told,
+            command=command_line(),
+            progress=shows_progress(),
+        )
     path = write_report(output)
     if as_json:
         print_json({"study": str(output), "report": str(path), "sets": atlas.table("minimal_sets").to_dicts()})
@@ -104,6 +128,37 @@ def salient_neurons(
     ]
     out.print(show.table_of(("model", "property", "accuracy", "minimal set", "its accuracy"), rows))
     out.print(f"\nThe report, with pictures: {path}", soft_wrap=True)
+
+
+def as_languages(texts: list[str]) -> dict[str, str]:
+    """Read `de=FILE`, once for each language.
+
+    >>> as_languages(["de=german.conllu", "es=specimen"])
+    {'de': 'german.conllu', 'es': 'specimen'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, file = text.partition("=")
+        if not name.strip() or not file.strip() or name in found:
+            raise typer.BadParameter(
+                f"{text!r}: a language, =, and its file expected, once for each language", param_hint="--language"
+            )
+        found[name.strip()] = file.strip()
+    return found
+
+
+def _in_language(name: str, file: str, labels: list[str], limit: int | None, form: str | None) -> list[Corpus]:
+    if file == SPECIMEN:
+        return [corpus_of_specimen(label, limit or N_SENTENCES, language=name) for label in labels]
+    return open_corpora(file, labels, limit, form)
+
+
+def _unseen(sources: list[Source], corpora: list[Corpus]) -> list[Corpus]:
+    """The sentences that no child was trained on."""
+    found = unseen([source.child for source in sources if source.child is not None], corpora)
+    if len(found[0]) < len(corpora[0]):
+        note(f"{len(corpora[0]) - len(found[0]):,} sentences that children were trained on are left out")
+    return found
 
 
 def _percent(share: float | None) -> str:

@@ -78,7 +78,7 @@ def task_of(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, max_length: int,
     >>> corpus = corpus_of_specimen("number", n_sentences=20)
     >>> task = task_of(corpus, AutoTokenizer.from_pretrained(specimen_folder()), 64, ChildSettings())
     >>> task.classes, sum(len(task.targets(part)) for part in PARTS) == sum(corpus.counts().values())
-    (('plur', 'sing'), True)
+    (('Plur', 'Sing'), True)
     """
     nothing = Activations.of(np.zeros((corpus.n_items, 1), dtype=np.float32))
     examples = examples_of(nothing, corpus, settings.min_count)

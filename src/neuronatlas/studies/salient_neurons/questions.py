@@ -8,7 +8,7 @@ from typing import Any
 
 from neuronatlas.atlas import Atlas
 from neuronatlas.probing.corpora import Corpus
-from neuronatlas.studies.salient_neurons import architectures, layers, minimal, redundancy
+from neuronatlas.studies.salient_neurons import architectures, fine_tuning, languages, layers, minimal, redundancy
 from neuronatlas.studies.salient_neurons.measuring import stages
 from neuronatlas.studies.salient_neurons.settings import StudySettings, study_described
 from neuronatlas.studies.salient_neurons.study import (
@@ -27,8 +27,9 @@ QUESTIONS: tuple[Question, ...] = (
     Question("minimal", "minimal sets", minimal.answered),
     Question("layers", "layers", layers.answered),
     Question("redundancy", "redundancy", redundancy.answered),
-    # (iv) fine-tuning has its place here, (vi) languages at the end.
+    Question("fine-tuning", "fine-tuning", fine_tuning.answered),
     Question("architectures", "architectures", architectures.answered),
+    Question("languages", "languages", languages.answered),
 )
 """A question is one module with one function that gives its tables; it may find that there is nothing to ask."""
 
@@ -50,12 +51,13 @@ def salient_study(
     in turn, so that the activations of one model at a time are on the disk. Interrupted at any moment, the same call
     goes on and ends in the same bytes. `questions.QUESTIONS` names the tables.
 
-    Errors: SettingsError for no model, or one that is given twice; those of `build_salience_atlas`.
+    Errors: SettingsError for no model, or one that is given twice; ChildError for a child of another base; those of
+    `build_salience_atlas`.
     """
     settings, folder = settings or StudySettings(), Path(folder)
     first = sources[0] if sources else None
     told = [
-        (Source(f"{first.name} ({name})", first.load, "language", first.name), list(texts))
+        (Source(f"{first.name} ({name})", first.load, "language", first.name, language=name), list(texts))
         for name, texts in (languages or {}).items()
         if first is not None
     ]
@@ -66,6 +68,7 @@ def salient_study(
     with Atlas.create_or_resume(folder, model=about, settings=plain, command=command, seed=settings.seed) as atlas:
         if atlas.state != "complete":
             for member in bar_of(members, progress):
+                fine_tuning.require_base(study, member)
                 build_member(member, settings, stages(settings), command=command, progress=progress)
             for question in QUESTIONS:
                 if not atlas.has_part(question.name, 0):

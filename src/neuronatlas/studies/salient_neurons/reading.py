@@ -11,7 +11,17 @@ from jaxtyping import Int
 from neuronatlas.statistics import Interval
 from neuronatlas.studies.salient_neurons.study import Member
 
-__all__ = ["SETS", "class_counts", "counts", "interval", "labels_of", "members_in", "shuffled_counts", "widths"]
+__all__ = [
+    "SETS",
+    "class_counts",
+    "counts",
+    "interval",
+    "labels_of",
+    "members_in",
+    "shared_in",
+    "shuffled_counts",
+    "widths",
+]
 
 Counts = Int[np.ndarray, " layer"]
 
@@ -53,6 +63,11 @@ def members_in(member: Member, label: str, of: str, top: float) -> pl.DataFrame:
         ranked = member.table("rankings").filter(pl.col("label") == label, pl.col("method") == "lca")
         rows = ranked.sort("rank").head(max(1, round(top * ranked.height)))
     return rows.select([name for name in ("layer", "expert", "unit") if name in rows.columns])
+
+
+def shared_in(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """The neurons that two tables of addresses have in common."""
+    return first.join(second, on=first.columns, how="inner", nulls_equal=True)
 
 
 def counts(neurons: pl.DataFrame, n_layers: int) -> Counts:

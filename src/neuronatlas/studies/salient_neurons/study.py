@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from neuronatlas.atlas import Atlas
 from neuronatlas.models.model import Model
 from neuronatlas.probing.corpora import Corpus
+from neuronatlas.studies.children.record import Child
 from neuronatlas.studies.salience.building import Stage, build_salience_atlas
 from neuronatlas.studies.salient_neurons.settings import StudySettings
 from neuronatlas.studies.settings import SettingsError
@@ -33,7 +34,8 @@ class Source:
     """A model of a study: its name, and how it is loaded when its turn comes, so that one at a time is in memory.
 
     `role` is what it is there for: a model to be compared with the others; a child, fine-tuned from the model called
-    `base`; a child trained on shuffled labels; or the model `base` on the sentences of another language.
+    `base`; a child trained on shuffled labels; or the model `base` on the sentences of another language. A child comes
+    with its record, and a model that reads several languages has the name of its sentences' one.
 
     >>> Source.of("specimen", load=lambda: None).role
     'model'
@@ -43,6 +45,13 @@ class Source:
     load: Callable[[], Model]
     role: Role = "model"
     base: str = ""
+    child: Child | None = None
+    language: str = ""
+
+    @classmethod
+    def of_child(cls, child: Child, base: str, load: Callable[[], Model]) -> Source:
+        """A fine-tuned child of the model called `base`, by the role that its training labels give it."""
+        return cls(str(child.folder), load, "shuffled child" if child.shuffled else "child", base, child)
 
     @classmethod
     def of(cls, model: Model | str, load: Callable[[], Model] | None = None) -> Source:
@@ -88,6 +97,10 @@ class Study:
     def of_role(self, *roles: Role) -> tuple[Member, ...]:
         """The members with one of these roles, in order."""
         return tuple(member for member in self.members if member.source.role in roles)
+
+    def named(self, name: str) -> Member:
+        """The member of a name; every child's and every language's base is there."""
+        return next(member for member in self.members if member.name == name)
 
     @property
     def models(self) -> tuple[Member, ...]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from neuronatlas.studies.salience.tables import framed
 
-__all__ = ["ADDED", "SCHEMAS", "ranged", "table"]
+__all__ = ["ADDED", "SCHEMAS", "over_seeds", "ranged", "table"]
 
 
 def ranged(*names: str) -> dict[str, type[pl.DataType]]:
@@ -23,6 +23,15 @@ def ranged(*names: str) -> dict[str, type[pl.DataType]]:
     ['accuracy', 'accuracy_low', 'accuracy_high']
     """
     return {f"{name}{end}": pl.Float64 for name in names for end in ("", "_low", "_high")}
+
+
+def over_seeds(*names: str) -> dict[str, type[pl.DataType]]:
+    """Columns of means over seeds with the least and the most.
+
+    >>> list(over_seeds("kept"))
+    ['kept', 'kept_least', 'kept_most']
+    """
+    return {f"{name}{end}": pl.Float64 for name in names for end in ("", "_least", "_most")}
 
 
 _LABEL: dict[str, type[pl.DataType]] = {"label": pl.String}
@@ -35,6 +44,7 @@ _CLASS_SET: dict[str, type[pl.DataType]] = (
     | ranged("accuracy", "set_accuracy", "selectivity")
     | {"left_out": pl.String}
 )
+_CHILD: dict[str, type[pl.DataType]] = dict.fromkeys(("model", "base", "role"), pl.String) | {"child_seed": pl.Int64}
 _PLACE: dict[str, type[pl.DataType]] = {"layer": pl.Int64, "n": pl.Int64, "width": pl.Int64}
 
 ADDED: dict[str, dict[str, type[pl.DataType]]] = {
@@ -85,6 +95,41 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     | {"of": pl.String, "model": pl.String, "other": pl.String, "n_first": pl.Int64, "n_second": pl.Int64}
     | ranged("overlap", "moved", "distance")
     | dict.fromkeys(("expected", "p", "p_moved", "p_adjusted", "excess_difference"), pl.Float64),
+    # A child against its base; `kept` are shares of the base's set.
+    "child_pairs": _CHILD
+    | {"label": pl.String, "of": pl.String, "n_base": pl.Int64, "n_child": pl.Int64, "n_kept": pl.Int64}
+    | dict.fromkeys(("kept", "kept_expected", "jaccard", "p", "p_adjusted", "p_in_layers"), pl.Float64)
+    | ranged("moved", "distance")
+    | dict.fromkeys(("signed_distance", "distance_expected", "p_distance", "p_moved"), pl.Float64)
+    | dict.fromkeys(("base_accuracy", "accuracy", "accuracy_change"), pl.Float64),
+    "child_seeds": {"base": pl.String, "role": pl.String, "label": pl.String, "of": pl.String}
+    | {"n_seeds": pl.Int64, "n_down": pl.Int64}
+    | over_seeds("kept", "kept_expected", "moved", "signed_distance", "accuracy_change")
+    | dict.fromkeys(("control_kept", "control_moved"), pl.Float64),
+    "child_agreement": {"base": pl.String, "role": pl.String, "model": pl.String, "other": pl.String}
+    | {"label": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
+    | dict.fromkeys(("jaccard", "expected_jaccard", "p", "p_in_layers"), pl.Float64),
+    "child_task": _CHILD
+    | {"task": pl.String, "which": pl.String, "layer": pl.Int64, "depth": pl.Float64}
+    | ranged("accuracy")
+    | {"chance": pl.Float64},
+    # One model on the sentences of two languages.
+    "language_pairs": {"label": pl.String, "of": pl.String, "language": pl.String, "other": pl.String}
+    | dict.fromkeys(("n_first", "n_second", "n_shared"), pl.Int64)
+    | dict.fromkeys(("jaccard", "expected", "expected_jaccard", "p", "p_adjusted"), pl.Float64)
+    | dict.fromkeys(("expected_in_layers", "p_in_layers", "correlation"), pl.Float64)
+    | ranged("overlap", "moved", "distance")
+    | dict.fromkeys(("distance_expected", "p_distance", "p_moved"), pl.Float64),
+    "language_halves": {"label": pl.String, "language": pl.String, "n_neurons": pl.Int64, "n_shared": pl.Int64}
+    | dict.fromkeys(("jaccard", "expected_jaccard", "correlation"), pl.Float64),
+    "transfer": {"label": pl.String, "trained": pl.String, "tested": pl.String}
+    | {"n_test": pl.Int64, "n_unknown": pl.Int64}
+    | ranged("accuracy")
+    | {"majority": pl.Float64, "n_new": pl.Int64}
+    | ranged("new_accuracy")
+    | {"new_majority": pl.Float64}
+    | ranged("random_weights")
+    | {"random_weights_new": pl.Float64},
 }
 """Tables of the study itself."""
 
