@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuronatlas.atlas.page import Kind, Page, Section, Tables
-from neuronatlas.atlas.salient_study import architectures, layers, minimal, redundancy
+from neuronatlas.atlas.salient_study import architectures, fine_tuning, languages, layers, minimal, redundancy
 from neuronatlas.atlas.salient_study.findings import caveats, exactness, headline, tiles
 
 __all__ = ["KIND", "QUESTIONS"]
@@ -25,8 +25,9 @@ QUESTIONS: tuple[Asked, ...] = (
     Asked(("members", "minimal_sets", "class_sets", "curves"), minimal.section),
     Asked(("layer_shares", "localisation", "layer_probes", "property_pairs"), layers.section),
     Asked(("redundancy", "disjoint_sets"), redundancy.section),
-    # Fine-tuning has its place here, languages at the end.
+    Asked(("child_pairs", "child_seeds", "child_task"), fine_tuning.section),
     Asked(("model_pairs",), architectures.section),
+    Asked(("language_pairs", "language_halves", "transfer"), languages.section),
 )
 """In the order in which they are read."""
 
