@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -151,7 +151,9 @@ class Bare:
 
     def slots(self, neuron: na.Neuron) -> Slots:
         layer = self.layers[neuron.layer]
-        return Slots(f"{neuron.layer}", layer, layer.weight, None, 1, (neuron,), (neuron.layer,))
+        return Slots(
+            f"{neuron.layer}", layer, cast("torch.nn.Parameter", layer.weight), None, 1, (neuron,), (neuron.layer,)
+        )
 
 
 def _walk(

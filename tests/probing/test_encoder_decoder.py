@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 import neuronatlas as na
 from neuronatlas.probing.extraction import extract
@@ -13,15 +15,17 @@ from tests.handwritten import word_tokenizer
 from tests.probing.planted_property import VOCABULARY, planted_corpus
 
 
-def t5() -> torch.nn.Module:
-    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}
-    ids = {"decoder_start_token_id": 0, "pad_token_id": 0}
+def t5() -> PreTrainedModel:
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}
+    ids: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0}
     return T5ForConditionalGeneration(T5Config(vocab_size=len(VOCABULARY), **sizes, **ids))
 
 
-def bart() -> torch.nn.Module:
-    heads = {f"{stack}_{name}": number for stack in ("encoder", "decoder") for name, number in _PARTS.items()}
-    ids = {"decoder_start_token_id": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+def bart() -> PreTrainedModel:
+    heads: dict[str, Any] = {
+        f"{stack}_{name}": number for stack in ("encoder", "decoder") for name, number in _PARTS.items()
+    }
+    ids: dict[str, Any] = {"decoder_start_token_id": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     return BartForConditionalGeneration(BartConfig(vocab_size=len(VOCABULARY), d_model=16, **heads, **ids))
 
 
@@ -47,6 +51,6 @@ def test_rows_are_the_encoders_own_hidden_states(build: object) -> None:
 
 
 def test_sites_of_the_decoder_are_refused_in_one_line() -> None:
-    model = na.load((t5().eval(), word_tokenizer(VOCABULARY)))  # type: ignore[attr-defined]
+    model = na.load((t5().eval(), word_tokenizer(VOCABULARY)))
     with pytest.raises(na.ActivationsError, match=r"choose site 'encoder\.hidden'"):
         extract(model, planted_corpus(6), "hidden", progress=False)

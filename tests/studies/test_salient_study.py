@@ -56,8 +56,8 @@ def test_a_study_of_other_settings_is_refused(tmp_path: Path) -> None:
 
 def encoder_decoder() -> na.Model:
     torch.manual_seed(0)
-    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}
-    ids = {"decoder_start_token_id": 0, "pad_token_id": 0}
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}
+    ids: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0}
     module = T5ForConditionalGeneration(T5Config(vocab_size=len(VOCABULARY), **sizes, **ids)).eval()
     return na.load((module, word_tokenizer(VOCABULARY)))
 

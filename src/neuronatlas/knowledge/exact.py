@@ -296,8 +296,8 @@ class _Problem:
         # On the way to the aims only what is added counts, but for what has fallen.
         off = moved if done else 0 * moved
         floor = self._floor() - moved + off
-        numbers = (tensor.cpu().numpy() for tensor in (wanted, off))
-        return smallest_change(gram, *numbers, weights[0], floor.cpu().numpy(), weights[1]), centre
+        asked, strayed, least = (tensor.cpu().numpy() for tensor in (wanted, off, floor))
+        return smallest_change(gram, asked, strayed, weights[0], least, weights[1]), centre
 
 
 def _times(rows: Tensor, vector: Tensor) -> Tensor:
