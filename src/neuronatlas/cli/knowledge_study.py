@@ -110,7 +110,9 @@ def knowledge_neurons(
     if texts is not None:
         read_texts(texts)
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
-    selected = spread_facts(open_facts(facts, loaded, as_names(relations), None), limit)
+    every = open_facts(facts, loaded, as_names(relations), None)
+    selected = spread_facts(every, limit)
+    taken = set(selected)
     note(f"studying {len(selected)} facts into {output}")
     with resumable(output, "the study"):
         study = study_knowledge_neurons(
@@ -118,6 +120,7 @@ def knowledge_neurons(
             selected,
             output,
             settings,
+            background=[fact for fact in every if fact not in taken],
             texts=texts,
             only=only,
             command=command_line(),

@@ -16,12 +16,18 @@ SETTINGS = na.KnowledgeStudySettings(
 def test_a_causal_model_that_knows_its_facts_is_studied_whole(tmp_path: Path) -> None:
     model = na.load(na.specimen_folder("causal"))
     every = facts_of_specimen("causal", relations=("capital", "capital_of", "currency"))
-    study = na.study_knowledge_neurons(model, spread_facts(every, 3), tmp_path / "study", SETTINGS, progress=False)
+    study = na.study_knowledge_neurons(
+        model, spread_facts(every, 3), tmp_path / "study", SETTINGS, background=every, progress=False
+    )
     told = study.table("experiments")
     assert told["done"].all()
     refused = dict(told.drop_nulls("refused").select("experiment", "refused").iter_rows())
     assert set(findings_of(study)) == set(told["experiment"]) - set(refused)
-    assert set(refused) <= {"implicit"}, refused
+    assert not refused
+    asked = study.table("implicit_counts").filter(kind="two-hop").row(0, named=True)
+    assert asked["n_prompts"] >= asked["n_suited"] >= asked["n_right"]
+    tested = study.table("implicit_effects").filter(kind="two-hop")
+    assert tested["prompt"].n_unique() == asked["n_tested"]
     changes = dict(study.table("gain_sweep").filter(relation="all", gain=0.0).select("condition", "change").iter_rows())
     assert changes["located"] < changes["random"]
     measures = study.table("update_measures").filter(measure="success rate")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from neuronatlas.atlas.knowledge_study import (
     editing,
+    implicit,
     interactions,
     places,
     rules,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Tables], Section]] = {
     "frequency": wordings.frequency_section,
     "rules": rules.section,
     "interactions": interactions.section,
+    "implicit": implicit.section,
 }
 """What makes the section of an experiment that has run; the section has the experiment's name as its id."""
 

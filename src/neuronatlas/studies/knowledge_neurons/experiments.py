@@ -10,6 +10,7 @@ from neuronatlas.studies.knowledge_neurons.erasing import erasing
 from neuronatlas.studies.knowledge_neurons.frequency import frequency
 from neuronatlas.studies.knowledge_neurons.gains import gains
 from neuronatlas.studies.knowledge_neurons.halves import halves
+from neuronatlas.studies.knowledge_neurons.implying import implying
 from neuronatlas.studies.knowledge_neurons.interacting import interacting
 from neuronatlas.studies.knowledge_neurons.places import places
 from neuronatlas.studies.knowledge_neurons.study import Study, Tables
@@ -107,6 +108,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Do a fact's neurons add up?",
             ("interaction_totals", "interaction_kinds"),
             interacting,
+        ),
+        Experiment(
+            "implicit",
+            "Do a fact's neurons move answers that need the fact without stating it?",
+            ("implicit_summary", "implicit_counts"),
+            implying,
         ),
     )
 }

@@ -49,6 +49,7 @@ def study_knowledge_neurons(
     folder: str | Path,
     settings: KnowledgeStudySettings | None = None,
     *,
+    background: Sequence[Fact] = (),
     texts: Path | None = None,
     only: Iterable[str] | None = None,
     command: str = "",
@@ -57,10 +58,10 @@ def study_knowledge_neurons(
     """Run the experiments of Dai et al. (2022) and those beside them, and leave a study in `folder`.
 
     The folder is an atlas of the experiments' tables; in it, `neurons` is the atlas that `build_atlas` makes. `texts`
-    is a file of sentences for the experiment `triggers`. `only` names experiments to run now, others can follow by
-    another call: the atlas is complete when all have run. Interrupted at any moment, the same call takes up where it
-    was and ends in the same bytes. Table `experiments` says what was run; one that the model or the facts
-    give nothing to measure with is told there with the reason.
+    is a file of sentences for the experiment `triggers`, `background` are further facts for prompts of two hops. `only`
+    names experiments to run now, others can follow by another call: the atlas is complete when all have run.
+    Interrupted at any moment, the same call takes up where it was and ends in the same bytes. Table `experiments` says
+    what was run; one that the model or the facts give nothing to measure with is told there with the reason.
 
     Errors: SettingsError for an experiment that there is not; those of `build_atlas`; AtlasError for the folder.
     """
@@ -70,7 +71,7 @@ def study_knowledge_neurons(
     with Atlas.create_or_resume(
         folder,
         model=about,
-        settings=described_study(settings, model, facts, texts),
+        settings=described_study(settings, model, facts, texts, background),
         command=command,
         seed=settings.locate.seed,
     ) as atlas:
@@ -79,7 +80,7 @@ def study_knowledge_neurons(
             neurons = build_atlas(
                 model, facts, Path(folder) / NEURONS, settings.locate, command=command, progress=progress
             )
-            study = Study(model, facts, settings, texts, atlas, neurons, progress)
+            study = Study(model, facts, settings, texts, atlas, neurons, progress, background)
             _tell(atlas)
             for experiment in chosen:
                 if not atlas.has_part(_stage(experiment), 0):

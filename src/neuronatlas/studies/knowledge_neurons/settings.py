@@ -13,7 +13,7 @@ from neuronatlas.models.kinks import has_kinks
 from neuronatlas.models.model import Model
 from neuronatlas.models.reading import POOLINGS
 from neuronatlas.readers.texts import read_texts
-from neuronatlas.studies.settings import LocateSettings, SettingsError, described
+from neuronatlas.studies.settings import LocateSettings, SettingsError, described, facts_digest
 
 __all__ = ["KnowledgeStudySettings", "described_study"]
 
@@ -29,6 +29,9 @@ class KnowledgeStudySettings:
     text's tokens.
 
     Errors: SettingsError.
+
+    >>> KnowledgeStudySettings(edits=100, gains=(0.0, 2.0)).sampled
+    4
     """
 
     locate: LocateSettings = field(default_factory=LocateSettings)
@@ -57,12 +60,17 @@ class KnowledgeStudySettings:
 
 
 def described_study(
-    settings: KnowledgeStudySettings, model: Model, facts: Sequence[Fact], texts: Path | None
+    settings: KnowledgeStudySettings,
+    model: Model,
+    facts: Sequence[Fact],
+    texts: Path | None,
+    background: Sequence[Fact] = (),
 ) -> dict[str, Any]:
     """The settings as plain JSON, with digests of the facts and of the texts."""
     own = {name: value for name, value in asdict(settings).items() if name != "locate"}
     located = described(settings.locate, facts, kinks=has_kinks(model), routed=model.has_experts)
-    return own | {"texts_digest": None if texts is None else _digest(texts), "locate": located}
+    digests = {"texts_digest": None if texts is None else _digest(texts), "background_digest": facts_digest(background)}
+    return own | digests | {"locate": located}
 
 
 def _digest(texts: Path) -> str:

@@ -36,7 +36,10 @@ class NotMeasuredError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """A model and facts under study: `neurons` is the finished atlas of their neurons, `atlas` that of the study."""
+    """A model and facts under study: `neurons` is the finished atlas of their neurons, `atlas` that of the study.
+
+    `background` are facts beside these, which prompts are composed from and no neurons are located for.
+    """
 
     model: Model
     facts: Sequence[Fact]
@@ -45,6 +48,7 @@ class Study:
     atlas: Atlas
     neurons: Atlas
     progress: bool
+    background: Sequence[Fact] = ()
 
     @cached_property
     def locate(self) -> LocateSettings:
