@@ -53,6 +53,8 @@ def lines(study: Atlas) -> Iterator[Line]:
         ("symmetry_effects", _symmetry),
         ("answer_effects", _frequency),
         ("rule_effects", _rules),
+        ("interaction_totals", _interactions),
+        ("implicit_summary", _implicit),
     )
     for needed, make in makers:
         if needed in tables:
@@ -152,6 +154,23 @@ def _frequency(tables: dict[str, pl.DataFrame]) -> Iterator[Line]:
 def _rules(tables: dict[str, pl.DataFrame]) -> Iterator[Line]:
     for row in tables["rule_effects"].iter_rows(named=True):
         yield f"5 neurons by {row['rule']}, suppressed on unseen prompts", "", str(effect(row))
+
+
+def _interactions(tables: dict[str, pl.DataFrame]) -> Iterator[Line]:
+    names = {"single_sum": "one by one, added up", "joint": "at once"}
+    for row in tables["interaction_totals"].filter(measure="log_odds").iter_rows(named=True):
+        if row["what"] in names:
+            yield f"neurons suppressed {names[row['what']]}: change of log-odds", "", interval(row, 2)
+    for row in tables["interaction_kinds"].filter(pl.col("n") > 0).iter_rows(named=True):
+        yield f"pairs of a fact's neurons: {row['kind']}", "", str(score(row, "share"))
+
+
+def _implicit(tables: dict[str, pl.DataFrame]) -> Iterator[Line]:
+    for row in tables["implicit_counts"].filter(kind="two-hop").iter_rows(named=True):
+        yield "prompts of two hops answered right", "", f"{row['n_right']:,} of {row['n_prompts']:,}"
+    for row in tables["implicit_summary"].drop_nulls("log_odds").iter_rows(named=True):
+        what = f"{row['kind']}, {row['part']} fact, neurons {row['condition']}: change of log-odds"
+        yield what, "", interval(row, 2, "log_odds", "log_odds_low", "log_odds_high")
 
 
 def main(
