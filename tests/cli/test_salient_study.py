@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import neuronatlas as na
-from tests.cli.conftest import complaint, run, succeed
+from tests.cli.conftest import complaint, document, run, succeed
 from tests.handwritten import saved
 from tests.probing.planted_property import planted_corpus, planted_model
 
@@ -60,6 +60,13 @@ def test_the_report_has_a_section_for_every_question(study: Path) -> None:
     page = (study / "report.html").read_text("utf-8")
     for section in ("minimal", "layers", "redundancy", "architectures"):
         assert f'<section id="{section}">' in page
+
+
+def test_info_knows_a_study(study: Path) -> None:
+    printed = succeed("info", study)
+    assert "of the neurons are enough to read kind" in printed
+    assert "depth, localised" in printed
+    assert "are enough" in document("info", study)["overview"]["statement"]
 
 
 def test_a_model_given_twice_is_refused_in_one_line(models: list[Path], text: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from neuronatlas.atlas import Atlas, write_report
 from neuronatlas.atlas.comparing import findings as comparing
 from neuronatlas.atlas.knowledge_study import findings_of
+from neuronatlas.atlas.salient_study import findings as salient_study
 from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
@@ -44,6 +45,7 @@ from neuronatlas.cli.options import (
 )
 from neuronatlas.cli.probing import build
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
+from neuronatlas.cli.salient_study import show_salient_study
 from neuronatlas.cli.show_salience import show_salience
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
@@ -245,6 +247,8 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
     elif "comparison" in atlas.tables:
         headline = comparing.headline({name: atlas.table(name) for name in atlas.tables})
         out.print(f"{headline.statement} {headline.verdict}")
+    elif "minimal_sets" in rows:
+        show_salient_study(out, atlas)
     elif is_salience(atlas):
         show_salience(out, atlas)
     else:
@@ -256,6 +260,8 @@ def _overview(atlas: Atlas) -> dict[str, Any]:
         return dict(findings_of(atlas))
     if "comparison" in atlas.tables:
         return asdict(comparing.headline({name: atlas.table(name) for name in atlas.tables}))
+    if "minimal_sets" in atlas.tables:
+        return asdict(salient_study.headline({name: atlas.table(name) for name in atlas.tables}))
     return asdict(salience_overview(atlas) if is_salience(atlas) else overview_of(atlas))
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from neuronatlas.atlas import write_report
+from neuronatlas.atlas import Atlas, write_report
+from neuronatlas.atlas.salient_study.findings import headline as salient_headline
+from neuronatlas.atlas.wording import number, percent
 from neuronatlas.cli import show
 from neuronatlas.cli.corpora import (
     FormatName,
@@ -29,7 +32,7 @@ from neuronatlas.studies.salient_neurons.settings import StudySettings, moderate
 from neuronatlas.studies.salient_neurons.study import Source
 from neuronatlas.studies.specimen_corpus import N_SENTENCES, corpus_of_specimen
 
-__all__ = ["salient_neurons"]
+__all__ = ["salient_neurons", "show_salient_study"]
 
 _DEFAULTS = StudySettings()
 _STUDY = _DEFAULTS.salience
@@ -122,11 +125,7 @@ def salient_neurons(
         print_json({"study": str(output), "report": str(path), "sets": atlas.table("minimal_sets").to_dicts()})
         return
     out = console()
-    rows = [
-        (row["model"], row["label"], _percent(row["accuracy"]), row["set_size"], _percent(row["set_accuracy"]))
-        for row in atlas.table("minimal_sets").iter_rows(named=True)
-    ]
-    out.print(show.table_of(("model", "property", "accuracy", "minimal set", "its accuracy"), rows))
+    show_salient_study(out, atlas)
     out.print(f"\nThe report, with pictures: {path}", soft_wrap=True)
 
 
@@ -161,5 +160,21 @@ def _unseen(sources: list[Source], corpora: list[Corpus]) -> list[Corpus]:
     return found
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
+def show_salient_study(out: Console, atlas: Atlas) -> None:
+    """Print what a study found: its headline, then each property of each model in a row."""
+    headline = salient_headline({name: atlas.table(name) for name in atlas.tables})
+    out.print(f"{headline.statement} {headline.verdict}")
+    places = {
+        (row["model"], row["label"]): row for row in atlas.table("localisation").filter(of="top").iter_rows(named=True)
+    }
+    copies = {(row["model"], row["label"]): row for row in atlas.table("redundancy").iter_rows(named=True)}
+    rows = []
+    for row in atlas.table("minimal_sets").iter_rows(named=True):
+        key = row["model"], row["label"]
+        place, again = places[key], copies[key]
+        sizes = f"{row['set_size']:,} of {row['n_neurons']:,}"
+        where = f"{number(place['mean_depth'], 2)}, {number(place['excess'], 2)}"
+        disjoint = f"{again['n_disjoint']}{'+' if again['disjoint_bound'] else ''}"
+        rows.append((*key, percent(row["accuracy"], 1), sizes, percent(row["set_accuracy"], 1), where, disjoint))
+    heads = ("model", "property", "accuracy", "minimal set", "with it", "depth, localised", "disjoint sets")
+    out.print(show.table_of(heads, rows, left=2))
