@@ -13,6 +13,7 @@ import pytest
 
 import neuronatlas as na
 from neuronatlas.addresses import address_series
+from neuronatlas.atlas.salient_study.fine_tuning import section
 from neuronatlas.studies.children.record import Child
 from neuronatlas.studies.children.settings import ChildError
 from neuronatlas.studies.salient_neurons.fine_tuning import answered, compared, require_base, sources_of, unseen
@@ -193,3 +194,16 @@ def test_sentences_that_any_child_was_trained_on_are_left_out() -> None:
     assert [sentence.source for sentence in left.sentences] == [
         sentence.source for place, sentence in enumerate(corpus.sentences) if place not in {0, 3}
     ]
+
+
+def test_the_report_says_what_was_kept_and_where_it_moved_beside_the_control() -> None:
+    tables = answered(study()) | {"minimal_sets": pl.DataFrame({"label": ["upos"]})}
+    found = section(tables)
+    assert found is not None
+    text = found.finding.replace("\N{NO-BREAK SPACE}", " ")
+    assert "children keep 0 % of the top neurons" in text
+    assert "moves by \N{MINUS SIGN}0.42, down in 3 of 3 children" in text
+    assert "trained on shuffled labels 80 % stay, moved by 0.00" in text
+    assert [plot.name for plot in found.plots] == ["child-kept", "child-moved", "child-task-0"]
+    assert len(found.listings[0].rows) == 8  # four children, two kinds of sets
+    assert section(answered(Study(StudySettings(), study().members[:1]))) is None

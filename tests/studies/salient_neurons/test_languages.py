@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import neuronatlas as na
+from neuronatlas.atlas.salient_study.languages import section
 from neuronatlas.knowledge.facts import FactError
 from neuronatlas.probing.examples import Split
 from neuronatlas.studies.salient_neurons.parallel import ParallelFact, parallel_facts_of_specimen, spoken
@@ -16,6 +17,7 @@ from neuronatlas.studies.salient_neurons.shared_facts import (
     parallel_effects,
     parallel_overlaps,
 )
+from neuronatlas.studies.salient_neurons.tables import table
 from neuronatlas.studies.salient_neurons.transfer import Readings, halves, transferred
 from tests.knowledge.planted import planted_facts, planted_model, planted_neurons
 
@@ -106,10 +108,10 @@ def located(model: na.Model, parallel: list[ParallelFact]) -> ParallelNeurons:
 
 def test_language_independent_neurons_are_recovered(model: na.Model, located: ParallelNeurons) -> None:
     assert [one.members for one in located.common()] == [planted_neurons(model.layout(), n).members for n in range(5)]
-    table = fact_overlaps(located)
-    assert table["jaccard"].to_list() == [1.0] * 5
-    assert table["other_facts"].to_list() == [0.0] * 5
-    assert table["n_common"].to_list() == [2] * 5
+    found = fact_overlaps(located)
+    assert found["jaccard"].to_list() == [1.0] * 5
+    assert found["other_facts"].to_list() == [0.0] * 5
+    assert found["n_common"].to_list() == [2] * 5
     summary = parallel_overlaps(located, seed=0).filter(facts="all")
     assert summary.select("n_facts", "jaccard", "with_common").row(0) == (5, 1.0, 1.0)
     assert summary["p"][0] < 0.03  # 5! orders, so that chance is right by one in 120
@@ -126,9 +128,9 @@ def test_neurons_of_other_facts_in_the_other_language_are_at_chance(located: Par
 def test_suppressing_what_one_language_found_moves_the_other_and_controls_do_not(
     model: na.Model, located: ParallelNeurons
 ) -> None:
-    table = parallel_effects(model, located, progress=False).filter(facts="all")
-    assert table.select("located", "asked").unique().height == 4
-    across = table.filter(located="a", asked="b")
+    effects = parallel_effects(model, located, progress=False).filter(facts="all")
+    assert effects.select("located", "asked").unique().height == 4
+    across = effects.filter(located="a", asked="b")
     effect = dict(across.select("kind", "change").rows())
     assert effect["own"] < -0.3
     assert effect["common"] == pytest.approx(effect["own"])
@@ -141,8 +143,8 @@ def test_an_empty_set_takes_no_part(model: na.Model, located: ParallelNeurons) -
     nothing = na.NeuronSet(model.layout(), ())
     holes = ParallelNeurons(located.facts, {"a": [nothing, *located.sets["a"][1:]], "b": located.sets["b"]})
     assert fact_overlaps(holes)["jaccard"][0] is None
-    table = parallel_effects(model, holes, progress=False).filter(located="a", asked="b", facts="all")
-    assert table["n_facts"].to_list() == [4, 4, 4, 4]
+    effects = parallel_effects(model, holes, progress=False).filter(located="a", asked="b", facts="all")
+    assert effects["n_facts"].to_list() == [4, 4, 4, 4]
 
 
 def test_the_specimens_facts_are_the_same_in_three_languages() -> None:
@@ -163,3 +165,20 @@ def test_facts_that_are_not_parallel_are_refused_in_one_line() -> None:
         ParallelFact({"en": fact, "de": na.Fact("sport", "Pelé", "Fußball", ["Pelé spielt [MASK]."])})
     with pytest.raises(FactError, match="two or more expected"):
         spoken([])
+
+
+def test_the_report_says_what_languages_share_and_which_probes_carry_over(readings: Readings) -> None:
+    rows = [{"label": "upos"} | row | {"random_weights_high": 0.5} for row in transferred(readings, seed=0)]
+    pair = {"label": "upos", "of": "top", "language": "en", "other": "de", "jaccard": 0.5, "expected_jaccard": 0.1}
+    tables = {
+        "language_pairs": table("language_pairs", [pair | {"n_shared": 3, "p_adjusted": 0.01, "p_distance": 0.6}]),
+        "language_halves": table("language_halves", [{"label": "upos", "language": "en", "jaccard": 0.9}]),
+        "transfer": table("transfer", rows),
+        "minimal_sets": table("minimal_sets", [{"label": "upos"}]),
+    }
+    found = section(tables)
+    assert found is not None
+    assert found.finding.startswith("In 1 of 1 comparison two languages share more top neurons")
+    assert "2 of 6 probes tested on a language that it was not trained on do better" in found.finding
+    assert [plot.name for plot in found.plots] == ["language-overlaps", "transfer-0"]
+    assert section({"language_pairs": table("language_pairs", [])}) is None
