@@ -5,7 +5,7 @@ the log-odds of its new answer reach a margin, and each of a sample of other pro
 answers there, against the new answers, stay (against all tokens they would hardly show a new answer on the rise).
 Linearised at the current change this is least squares under inequalities, whose solution is closed (`least_change`); it
 is solved again at the new change until the model itself, not its linearisation, obeys. The kept prompts are many:
-they are linearised where the change is 0, and once more only where the model then does not keep them.
+they are linearised where the change is 0, and anew only where the model then does not keep them.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ SLACK = 0.25
 """Share of the margin that may lack of an aim: linearisations come closer to it ever more slowly."""
 LEAD = 0.1
 """By how much the logit of a new answer must be above every other, in any case."""
-_BISECTIONS, _WORTH = 3, 0.8
-_MENDED = 0.95
-"""Share of safe kept rows below which another linearisation of them does not help, and more neurons do."""
+_BISECTIONS, _WORTH = 3, 0.9
+_AGAIN = 2
+"""How often the kept rows are linearised anew, at the change that was found, while too few of them are safe."""
 _SHORTENED, _RAISE = 6, 0.5
 
 
@@ -104,13 +104,16 @@ def solve(
         near = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
     stay = None if near is None else _stay(near, shift, None)
     problem = _Problem(model, slots, rows, aims, stay, settings)
-    best = _with_kept(problem, kept, _descend(problem, shift))
-    if kept and best.reached and _MENDED < best.kept_safe < settings.kept_share:
-        with slots_shifted(slots, best.shift):
+    best = last = _with_kept(problem, kept, _descend(problem, shift))
+    for _ in range(_AGAIN):
+        if not kept or not last.reached or best.kept_safe >= settings.kept_share:
+            break
+        with slots_shifted(slots, last.shift):
             there = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
-        again = replace(problem, stay=_stay(there, best.shift, stay))
-        other = _with_kept(again, kept, _descend(again, best.shift))
-        best = max(best, replace(other, steps=best.steps + other.steps), key=lambda found: found.order)
+        again = replace(problem, stay=_stay(there, last.shift, stay))
+        found = _with_kept(again, kept, _descend(again, last.shift))
+        last = replace(found, steps=last.steps + found.steps)
+        best = max(best, last, key=lambda one: one.order)
     return best
 
 
