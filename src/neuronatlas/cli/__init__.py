@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 import neuronatlas
 from neuronatlas.cli import (
@@ -39,7 +40,8 @@ app = typer.Typer(
 
 def _help(command: Callable[..., None]) -> str:
     """A command's docstring with the lines of each paragraph joined, so that the terminal breaks them."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(command.__doc__ or "").split("\n\n"))
+    text = "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(command.__doc__ or "").split("\n\n"))
+    return escape(text)  # the name of an extra in brackets is no markup
 
 
 for command in (
