@@ -1,0 +1,52 @@
+"""`neuronatlas interactions` and `implicit`: what neurons do together, and to prompts that need their facts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import neuronatlas as na
+from tests.cli.conftest import complaint, document, run, succeed, write_facts
+
+
+def test_pairs_are_told_with_random_neurons_beside_them(folder: Path, facts: Path, atlas: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "matrix.html"
+    found = document("interactions", folder, facts, "--atlas", atlas, "--limit", 1, "--plot", drawn)
+    assert {row["condition"] for row in found["interactions"]} == {"located", "random"}
+    located = [(row["a"], row["b"]) for row in found["interactions"] if row["condition"] == "located"]
+    assert ("L0.U0", "L1.U1") in located
+    assert "L1.U1" in drawn.read_text(encoding="utf-8")
+    text = succeed("interactions", folder, facts, "--atlas", atlas, "--limit", 1)
+    assert "facts with two neurons or more" in text
+    assert "the pairs that interact most" in text
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The planted facts, and others whose answers are their subjects."""
+    wordings = ("word0 {} word1 [MASK]", "[MASK] word2 {}", "word3 word1 {} [MASK] word0")
+    names = [f"subject{i}" for i in range(3)]
+    rows = [na.Fact("first", name, f"answer{i}", [w.format(name) for w in wordings]) for i, name in enumerate(names)]
+    rows += [na.Fact("leads to", f"word{i}", name, [f"word{i} [MASK]"]) for i, name in enumerate(names)]
+    return write_facts(tmp_path_factory.mktemp("chained") / "facts.jsonl", rows)
+
+
+def test_facts_are_asked_through_others_by_phrases_of_the_user(folder: Path, chained: Path, tmp_path: Path) -> None:
+    succeed("locate", folder, chained, "-o", tmp_path / "atlas")
+    bridges = tmp_path / "bridges.json"
+    bridges.write_text(json.dumps({"leads to": ["{subject} word3"]}), encoding="utf-8")
+    common = "implicit", folder, chained, "--atlas", tmp_path / "atlas"
+    found = document(*common, "--bridges", bridges)
+    assert found["counts"][0]["n_prompts"] == found["counts"][0]["n_suited"] == 6
+    assert "answered right" in succeed(*common, "--bridges", bridges)
+    assert "no two-hop prompt can be composed" in complaint(run(*common))
+    bridges.write_text("[]", encoding="utf-8")
+    assert "an object of relations, each with a list of phrases" in complaint(run(*common, "--bridges", bridges))
+
+
+def test_an_atlas_of_other_facts_is_refused(folder: Path, atlas: Path, chained: Path) -> None:
+    other = chained.with_name("other.jsonl")
+    write_facts(other, [na.Fact("second one", "nobody", "answer0", ["word0 [MASK]"])])
+    assert "holds none of the 1 facts selected" in complaint(run("interactions", folder, other, "--atlas", atlas))
