@@ -57,7 +57,7 @@ def random_facts(shape: Shape, count: int, prompts: int, tokens: int, seed: int 
 def main(
     shape: str,
     facts: Annotated[int, typer.Option(help="How many facts, of which one is edited and the others stay.")] = 300,
-    prompts: Annotated[int, typer.Option(help="Prompts a fact.")] = 8,
+    prompts: Annotated[int, typer.Option(help="Prompts a fact.")] = 4,
     tokens: Annotated[int, typer.Option(help="Tokens a prompt.")] = 12,
     threads: int = 1,
     markdown: Annotated[Path | None, typer.Option(help="A page with a block for the table.")] = None,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +28,7 @@ from edit_tables import as_markdown, targets, together_markdown, write_block
 from measure import machine, peak_memory
 from neuronatlas.knowledge.attribution import PromptWarning
 from neuronatlas.knowledge.exact_editing import SAMPLE
+from neuronatlas.models.queries import place_tokens
 
 __all__ = ["Task", "compared", "specimen_tasks", "tasks_of"]
 
@@ -72,7 +73,7 @@ def tasks_of(
         new = others[int(rng.integers(len(others)))]
         case = na.EditCase(fact, new, tuple(paraphrases[index]))
         if _suits(model, case):
-            cases.append(case)
+            cases.append(replace(case, portability=following(model, fact, new, facts)))
         if len(cases) == skip + edits:
             break
     cases = cases[skip:]
@@ -80,6 +81,12 @@ def tasks_of(
     left = [fact for fact in facts if (fact.relation, fact.subject) not in edited]
     mixed = [left[i] for i in rng.permutation(len(left))]
     return Task(tuple(cases), tuple(mixed[::2]), tuple(mixed[1::2]))
+
+
+def following(model: na.Model, fact: na.Fact, new: str, facts: Sequence[na.Fact]) -> tuple[tuple[str, str], ...]:
+    """Two-hop prompts whose answer follows from the new one, with that answer."""
+    hops = na.follow_up_prompts(fact, new, facts, answer_last=model.kind == "causal", places=place_tokens(model))
+    return tuple((hop.prompt, hop.answer) for hop in hops)
 
 
 def _suits(model: na.Model, case: na.EditCase) -> bool:

@@ -32,7 +32,9 @@ from neuronatlas.knowledge.edits import Edit, read_edits, save_edits
 from neuronatlas.knowledge.exact_editing import exact_update
 from neuronatlas.knowledge.judging import judge_edits, judge_erasure
 from neuronatlas.knowledge.locating import locate
+from neuronatlas.knowledge.two_hop import follow_up_prompts
 from neuronatlas.models.model import Model
+from neuronatlas.models.queries import place_tokens
 
 __all__ = ["erase", "show_edits", "undo", "update"]
 
@@ -97,7 +99,8 @@ def update(
             return update_fact(edited, case.fact, case.new_answer, neurons=members, rule=method)
         return exact_update(edited, case.fact, case.new_answer, keep=others, neurons=members, progress=shows_progress())
 
-    case = EditCase(chosen, answer)
+    hops = follow_up_prompts(chosen, answer, selected, answer_last=loaded.kind == "causal", places=place_tokens(loaded))
+    case = EditCase(chosen, answer, portability=tuple((hop.prompt, hop.answer) for hop in hops))
     made = make(loaded, case)
     made.undo()
     judged = judge_edits(loaded, [case], lambda *_: _again(made), others=others, sample=JUDGED)
