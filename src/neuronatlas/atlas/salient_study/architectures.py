@@ -9,7 +9,7 @@ import polars as pl
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience.names import property_name, short_name
 from neuronatlas.atlas.salient_study import figures
-from neuronatlas.atlas.salient_study.reading import labels, listing, models, rows, spanned
+from neuronatlas.atlas.salient_study.reading import labels, listing, models, readable, rows, spanned
 from neuronatlas.atlas.wording import number
 
 __all__ = ["section"]
@@ -37,7 +37,7 @@ def _top(tables: Tables) -> pl.DataFrame:
 
 
 def _finding(tables: Tables) -> str:
-    found = list(_top(tables).iter_rows(named=True))
+    found = readable(tables, _top(tables).iter_rows(named=True))
     if not found:
         return "Where the models keep the properties was not measured."
     apart = [row for row in found if row["p_adjusted"] is not None and row["p_adjusted"] <= ALPHA]
@@ -49,9 +49,8 @@ def _finding(tables: Tables) -> str:
     text += f"{spanned(far, 'distance')} of the depth, where chance gives {number(far['expected'], 2)}."
     excess: dict[str, float] = {}
     for model in models(tables):
-        own = [
-            row["excess"] for row in rows(tables, "localisation", of="top", model=model) if row["excess"] is not None
-        ]
+        placed = readable(tables, rows(tables, "localisation", of="top", model=model))
+        own = [row["excess"] for row in placed if row["excess"] is not None]
         if own:
             excess[model] = sum(own) / len(own)
     if len(excess) > 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 from neuronatlas.atlas.page import Headline, Tables, Tile
 from neuronatlas.atlas.salience.names import short_name
-from neuronatlas.atlas.salient_study.reading import is_read, labels, models, reach, rows, unread
+from neuronatlas.atlas.salient_study.reading import is_read, labels, models, reach, readable, rows, unread
 from neuronatlas.atlas.wording import count, listed, number, percent
 
 __all__ = ["caveats", "exactness", "headline", "tiles"]
@@ -33,10 +33,11 @@ def headline(tables: Tables) -> Headline:
 
 
 def _verdict(tables: Tables) -> str:
-    places = [row for row in rows(tables, "localisation", of="top") if row["excess"] is not None]
+    places = [row for row in readable(tables, rows(tables, "localisation", of="top")) if row["excess"] is not None]
     beyond = [row for row in places if row["p_adjusted"] is not None and row["p_adjusted"] <= 0.05]
     told = [f"{len(beyond)} of {count(len(places), 'set')} of top neurons are more localised in layers than chance."]
-    sets = [row["n_disjoint"] for row in rows(tables, "redundancy") if row["n_disjoint"] is not None]
+    again = readable(tables, rows(tables, "redundancy"))
+    sets = [row["n_disjoint"] for row in again if row["n_disjoint"] is not None]
     if sets:
         few = f"{min(sets)}" if min(sets) == max(sets) else f"{min(sets)} to {max(sets)}"
         told.append(f"A property has {few} minimal {'set' if few == '1' else 'sets'} without a common neuron.")

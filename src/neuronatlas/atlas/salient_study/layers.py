@@ -17,6 +17,7 @@ from neuronatlas.atlas.salient_study.reading import (
     listing,
     looks,
     models,
+    readable,
     rows,
     spanned,
 )
@@ -45,7 +46,10 @@ def section(tables: Tables) -> Section:
 def _finding(tables: Tables) -> str:
     told = []
     for model in models(tables):
-        found = [row for row in rows(tables, "localisation", of="top", model=model) if row["mean_depth"] is not None]
+        placed = rows(tables, "localisation", of="top", model=model)
+        found = [row for row in readable(tables, placed) if row["mean_depth"] is not None]
+        if not found:
+            continue
         ordered = sorted(found, key=lambda row: row["mean_depth"])
         places_text = listed([f"{short_name(row['label'])} ({number(row['mean_depth'], 2)})" for row in ordered], 8)
         beyond = [row for row in found if row["p_adjusted"] is not None and row["p_adjusted"] <= ALPHA]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -23,6 +23,7 @@ __all__ = [
     "looks",
     "models",
     "reach",
+    "readable",
     "rows",
     "spanned",
     "unread",
@@ -63,6 +64,13 @@ def rows(tables: Tables, table: str, **wanted: Any) -> Iterator[Row]:
 def unread(tables: Tables) -> list[Row]:
     """Properties that a probe reads no better than labels in random order: of these nothing else can be said."""
     return [row for row in rows(tables, "minimal_sets") if not is_read(row)]
+
+
+def readable(tables: Tables, found: Iterable[Row]) -> list[Row]:
+    """Those of some rows, of a model and a property each, whose property the model's probe reads."""
+    blind = {(row["model"], row["label"]) for row in unread(tables)}
+    names = ("model", "other")
+    return [row for row in found if not any((row.get(name), row["label"]) in blind for name in names)]
 
 
 def is_read(row: Row) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience import curves
 from neuronatlas.atlas.salience.names import short_name
-from neuronatlas.atlas.salient_study.reading import as_salience, listing, models, reach, rows
+from neuronatlas.atlas.salient_study.reading import as_salience, listing, models, reach, readable, rows
 from neuronatlas.atlas.wording import Score, number, percent
 
 __all__ = ["section"]
@@ -28,7 +28,7 @@ def section(tables: Tables) -> Section:
 
 
 def _finding(tables: Tables) -> str:
-    found = list(rows(tables, "redundancy"))
+    found = readable(tables, rows(tables, "redundancy"))
     sets = [row["n_disjoint"] for row in found if row["n_disjoint"] is not None]
     text = ""
     if sets:
