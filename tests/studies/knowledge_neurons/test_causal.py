@@ -9,7 +9,7 @@ from neuronatlas.studies.knowledge_neurons.selecting import spread_facts
 from tests.atlas.pages import Page
 
 SETTINGS = na.KnowledgeStudySettings(
-    sampled=1, edits=2, judged=3, draws=1, thresholds=(0.1, 0.2), gains=(0.0, 2.0), facts_per_part=2
+    sampled=1, edits=1, judged=3, draws=1, thresholds=(0.1, 0.2), gains=(0.0, 2.0), facts_per_part=2
 )
 
 
