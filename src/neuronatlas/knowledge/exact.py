@@ -75,8 +75,9 @@ SLACK = 0.25
 LEAD = 0.1
 """By how much the logit of a new answer must be above every other, in any case."""
 _BISECTIONS, _WORTH = 3, 0.9
-_AGAIN = 2
-"""How often the kept rows are linearised anew, at the change that was found, while too few of them are safe."""
+_AGAIN, _HELPED = 4, 0.8
+"""How often the kept rows are linearised anew, at the change that was found, while too few of them are safe and each
+time no more than this share of the unsafe is left."""
 _SHORTENED, _RAISE = 6, 0.5
 
 
@@ -111,14 +112,19 @@ def solve(
         with slots_shifted(slots, last.shift):
             there = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
         again = replace(problem, stay=_stay(there, last.shift, stay))
-        found = _with_kept(again, kept, _descend(again, last.shift))
-        last = replace(found, steps=last.steps + found.steps)
+        found = _with_kept(again, kept, _descend(again, last.shift, bold=True))
+        unsafe, last = 1 - last.kept_safe, replace(found, steps=last.steps + found.steps)
         best = max(best, last, key=lambda one: one.order)
+        if 1 - last.kept_safe > _HELPED * unsafe:
+            break
     return best
 
 
-def _descend(problem: _Problem, shift: Tensor) -> Solution:
-    """From a shift, step by step, to one that reaches the aims and costs little."""
+def _descend(problem: _Problem, shift: Tensor, bold: bool = False) -> Solution:
+    """From a shift, step by step, to one that reaches the aims and costs little.
+
+    A `bold` first step may lose the aims for what it saves; the steps after it come back to them.
+    """
     standing, best, binding, part, done = problem.standing(shift), None, 0, 1.0, 0
     for done in range(problem.settings.most_steps + 1):
         # Another token may be ahead of the new answer though that is as likely as what was preferred: ask for more.
@@ -132,7 +138,7 @@ def _descend(problem: _Problem, shift: Tensor) -> Solution:
                 break
         if done == problem.settings.most_steps:
             break
-        found = problem.step(shift, standing, part)
+        found = problem.step(shift, standing, part, bold and done == 0)
         if found is None:
             break
         shift, standing, binding, part = found
@@ -219,7 +225,9 @@ class _Problem:
             total = total + 0.5 * self.settings.firm * fallen.pow(2).sum()
         return float(total)
 
-    def step(self, shift: Tensor, standing: _Standing, part: float) -> tuple[Tensor, _Standing, int, float] | None:
+    def step(
+        self, shift: Tensor, standing: _Standing, part: float, bold: bool = False
+    ) -> tuple[Tensor, _Standing, int, float] | None:
         """The next shift, how the rows stand there, how many conditions bind, and the part to begin with then.
 
         Before the aims are reached: the smallest change of the present shift that goes towards them, and a step is
@@ -238,7 +246,7 @@ class _Problem:
             aim = centre + self._combined(change, here).reshape(shift.shape)
             there = self.standing(aim)
             if done:
-                better = self.reached(there) and self.cost(aim) < self.cost(shift)
+                better = (bold or self.reached(there)) and self.cost(aim) < self.cost(shift)
             else:
                 better = self._lacking(there) < (1 - part / 4) * lacking
                 if self.reached(there):
