@@ -13,6 +13,7 @@ from rich.console import Console
 
 from neuronatlas.atlas import Atlas
 from neuronatlas.atlas.knowledge.interplay import pair_matrix
+from neuronatlas.atlas.style import download_config
 from neuronatlas.atlas.wording import number, percent
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
@@ -41,7 +42,7 @@ _WHATS = {
     "share redundancy": "pairs redundant, by up to half",
     "share degenerate": "pairs redundant by more",
     "share synergy": "pairs in synergy",
-    "share none found": "pairs without a found interaction",
+    "share none found": "pairs with none found",
 }
 
 
@@ -182,7 +183,9 @@ def _draw(pairs: pl.DataFrame, path: Path) -> None:
     sizes = located.group_by("fact", maintain_order=True).len().sort("len", "fact", descending=[True, False])
     fact = pl.col("fact") == sizes["fact"][0]
     drawn = pair_matrix(located.filter(fact))
-    path.write_text(drawn.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+    path.write_text(
+        drawn.to_html(include_plotlyjs=True, full_html=True, config=download_config("pairs")), encoding="utf-8"
+    )
 
 
 def _show_interactions(out: Console, tables: dict[str, pl.DataFrame], facts: Sequence[Fact]) -> None:
@@ -202,11 +205,12 @@ def _show_interactions(out: Console, tables: dict[str, pl.DataFrame], facts: Seq
             facts[row["fact"]].label,
             f"{row['a']} {row['b']}",
             row["kind"],
-            *(number(row[name], 2) for name in ("a_alone", "b_alone", "joint", "interaction", "shapley")),
+            f"{number(row['a_alone'], 2)}, {number(row['b_alone'], 2)}",
+            *(number(row[name], 2) for name in ("joint", "interaction", "shapley")),
         )
         for row in top.iter_rows(named=True)
     ]
-    out.print("the pairs that interact most:")
+    out.print("the pairs that interact most (beyond: both less each alone; Shapley: the same in all companies):")
     out.print(
         show.table_of(("fact", "pair", "kind", "first", "second", "both", "interaction", "Shapley"), shown, left=3)
     )
