@@ -146,7 +146,8 @@ def _frequency(tables: dict[str, pl.DataFrame]) -> Iterator[Line]:
     for condition in tables["answer_effects"]["condition"].unique(maintain_order=True):
         found = change_of(tables["answer_effects"], condition, 0.0)
         if found and condition != "own":
-            yield f"neurons of a fact with {condition}, suppressed", "", str(found)
+            who = "own neurons, answer shared" if condition.startswith("own") else f"neurons of a fact with {condition}"
+            yield f"{who}, suppressed", "", str(found)
     for row in tables["frequency_correlations"].iter_rows(named=True):
         yield f"rank correlation, {row['frequency']} and {row['outcome']}", "", interval(row, 2, "rho")
 

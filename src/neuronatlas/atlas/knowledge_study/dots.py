@@ -56,7 +56,10 @@ def dot_rows(dots: Iterable[Dot], axis: Axis, *, row: int = _ROW) -> Any:
     legend = 18 * max(0, len({dot.look.name for dot in shown}) - 2)  # in a narrow page it has a line for each name
     figure = charts.blank(104 + legend + len(names) * max(row, 17 * most + 8))
     for look, mine in _by_look(shown):
-        heights = [names.index(str(d.place)) + _shift(beside[str(d.place)].index(look), most) for d in mine]
+        heights = [
+            names.index(str(d.place)) + _shift(beside[str(d.place)].index(look), len(beside[str(d.place)]))
+            for d in mine
+        ]
         _add(figure, look, mine, axis, heights, "x")
     for place in range(1, len(names)):
         figure.add_hline(y=place - 0.5, line_width=0.5, line_color="rgba(128,128,128,0.3)")
@@ -81,8 +84,8 @@ def _by_look(dots: Sequence[Dot]) -> list[tuple[Look, list[Dot]]]:
     return [(look, [dot for dot in dots if dot.look == look]) for look in dict.fromkeys(dot.look for dot in dots)]
 
 
-def _shift(index: int, most: int) -> float:
-    return 0.0 if most == 1 else _SPREAD * (index / (most - 1) - 0.5)
+def _shift(index: int, count: int) -> float:
+    return 0.0 if count == 1 else _SPREAD * (index / (count - 1) - 0.5)
 
 
 def _add(figure: Any, look: Look, dots: Sequence[Dot], axis: Axis, places: Sequence[float], along: str) -> None:

@@ -36,8 +36,8 @@ def section(tables: Tables) -> Section:
         Plot("study-rules-log-odds", _dots(rows, LOG_ODDS), "The same in log-odds. Whiskers: 95 % intervals."),
     ]
     first = rows[0]
-    text = f"Five neurons by {_name(first).lower()} move P(answer) of unseen prompts the most, by {effect(first)}"
-    others = [f"{_name(row).lower()} {effect(row).size}" for row in rows[1:]]
+    text = f"Five neurons by {_lower(_name(first))} move P(answer) of unseen prompts the most, by {effect(first)}"
+    others = [f"{_lower(_name(row))} {effect(row).size}" for row in rows[1:]]
     text += f"; {', '.join(others)}." if others else "."
     text += "".join(f" Left out: {rule}, because {reason}." for rule, reason in refused.iter_rows())
     cells = [
@@ -50,6 +50,10 @@ def section(tables: Tables) -> Section:
 
 def _name(row: dict[str, Any]) -> str:
     return _NAMES.get(row["rule"], str(row["rule"]))
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]
 
 
 def _odds(row: dict[str, Any]) -> str:

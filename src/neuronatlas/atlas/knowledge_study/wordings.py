@@ -48,6 +48,12 @@ _SYMMETRIES = (
     "Scaled on the fact's own prompts. If neurons held the fact itself, those of its inverse would move it; if they "
     "only promote a token, they would not: the inverse promotes another one."
 )
+_ARTICLES = {
+    "same answer": "the same answer",
+    "other answer": "another answer",
+    "same relation": "the same relation",
+    "other relation": "another relation",
+}
 _OUTCOMES = {
     "number of neurons": "Number of neurons",
     "P(answer)": "P(answer)",
@@ -56,7 +62,8 @@ _OUTCOMES = {
 _FREQUENCY = (
     "On a fact's prompts are scaled the neurons of other facts, drawn by whether they have the same answer and the "
     "same relation. If the neurons are the fact's, those of another fact with the same answer do nothing; if they are "
-    "the answer's, these do as much. Correlations are Spearman's over all facts, with intervals over facts."
+    "the answer's, these do as much. Answer shared: the own neurons of those facts alone whose answer another located "
+    "fact has. Correlations are Spearman's over all facts, with intervals over facts."
 )
 
 
@@ -139,18 +146,22 @@ def frequency_section(tables: Tables) -> Section:
     if correlations.height:
         look = {"facts with the answer": BLUE, "answer in the texts": VERMILION}
         dots = [
-            Dot(_OUTCOMES[row["outcome"]], Look(sentence(row["frequency"]), look[row["frequency"]]), *_rho(row))
+            Dot(
+                _OUTCOMES[row["outcome"]],
+                Look(sentence(row["frequency"]), look[row["frequency"]], "circle", 10),
+                *_rho(row),
+            )
             for row in correlations.iter_rows(named=True)
         ]
         axis = Axis("Spearman's correlation with the frequency of the answer", 1, "+.2f")
         plots.append(Plot("study-correlations", dot_rows(dots, axis), "Over all facts. Whiskers: 95 % intervals."))
     parts = [
-        f"{name.replace(',', ' and the')} by {change}"
+        f"{' and '.join(_ARTICLES[part] for part in name.split(', '))} by {change}"
         for name in names
         if name not in ("own", SHARED) and (change := change_of(found, name, 0.0))
     ]
     text = f"Suppressing a fact's own neurons moves P(answer) by {change_of(found, 'own', 0.0)}"
-    text += f"; those of a fact with the {'; with the '.join(parts)}." if parts else "."
+    text += f"; those of a fact with {'; with '.join(parts)}." if parts else "."
     rank = pick(correlations, frequency="facts with the answer", outcome="change of log-odds, suppressed")
     if rank:
         text += f" The change of log-odds goes with the answer's frequency by rho {interval(rank, 2, 'rho')}."
