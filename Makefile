@@ -35,7 +35,7 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build --builder html --fresh-env --write-all --nitpicky --fail-on-warning --quiet docs docs/_build/html
 
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 # The stamps stand for what is installed: touching a file that decides on it installs again, anything else does not.
 $(VENV)/.torch: constraints.txt

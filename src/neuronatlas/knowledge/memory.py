@@ -128,8 +128,9 @@ def ranked_tokens(model: Model, found: Mapping[Neuron, Sequence[tuple[str, list[
     rows: list[tuple[object, ...]] = []
     for neuron, extremes in found.items():
         for direction, ids, rises in extremes:
-            tokens = model.tokenizer.convert_ids_to_tokens(ids)
-            ranked = zip(tokens, ids, rises, strict=True)
+            # A vocabulary padded to a round size has rows that are no token of the tokenizer.
+            named = zip(model.tokenizer.convert_ids_to_tokens(ids), ids, strict=True)
+            ranked = zip([token or f"[{index}]" for token, index in named], ids, rises, strict=True)
             rows += [(str(neuron), direction, rank, *token) for rank, token in enumerate(ranked, start=1)]
     return pl.DataFrame(rows, schema=TOKENS, orient="row")
 

@@ -46,13 +46,13 @@ def test_a_study_interrupted_after_every_part_ends_in_the_same_bytes(
 def test_experiments_run_one_by_one_in_any_order_end_in_the_same_bytes(
     model: na.Model, finished: Atlas, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "single"
+    folder, last = tmp_path / "single", list(EXPERIMENTS)[-1]
     for name in reversed(EXPERIMENTS):
         part = study_knowledge_neurons(model, planted_relations(), folder, SETTINGS, only=[name], progress=False)
-        if name == "rules":
+        if name == last:
             assert part.state == "running"
             done = part.table("experiments").filter(pl.col("done"))["experiment"].to_list()
-            assert done == ["rules"]
+            assert done == [last]
             page = na.write_report(folder).read_text(encoding="utf-8")
             assert "Not run yet: places" in page
     assert part.state == "complete"

@@ -87,8 +87,9 @@ def build_salience_atlas(
     folder = Path(folder)
     about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
     plain = described(settings, corpora)
-    if tuple(stages) != STAGES:
-        plain["stages"] = [stage.name for stage in stages]
+    names = [stage.name for stage in stages]
+    if names != [stage.name for stage in STAGES]:
+        plain["stages"] = names
     with Atlas.create_or_resume(folder, model=about, settings=plain, command=command, seed=settings.seed) as atlas:
         if atlas.state != "complete":
             _fill(atlas, model, corpora, settings, stages, progress)
