@@ -34,8 +34,9 @@ types: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build --builder html --fresh-env --write-all --nitpicky --fail-on-warning --quiet docs docs/_build/html
 
+# A file stays in one process: the examples of a page follow each other, and what a module's tests share is made once.
 tests: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # The stamps stand for what is installed: touching a file that decides on it installs again, anything else does not.
 $(VENV)/.torch: constraints.txt

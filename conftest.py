@@ -21,7 +21,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
-import pytest
 import typer
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
@@ -120,14 +119,6 @@ def end(namespace: dict[str, Any]) -> None:
     pl.Config.restore_defaults()
     os.chdir(namespace["_before"])
     namespace["_folder"].cleanup()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the examples of a page in one process, one after the other, when tests run in several."""
-    for item in items:
-        if item.path.suffix == ".md":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 pytest_collect_file = Sybil(
