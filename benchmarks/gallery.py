@@ -108,7 +108,7 @@ def drawn(plot: Plot, template: Any, colours: dict[str, str], browser: str) -> s
 
 def steady(svg: str) -> str:
     """An SVG with the ids that are drawn at random counted instead, so that the same figure gives the same file."""
-    random = dict.fromkeys(re.findall(r"(?:clip|defs-|topdefs-|legend|g|cb)([0-9a-f]{6})(?=[\"xycp-])", svg))
+    random = dict.fromkeys(re.findall(r"(?:clip|defs-|topdefs-|legend|trace|g|cb)([0-9a-f]{6})(?=[\"xycp-])", svg))
     for number, name in enumerate(random):
         svg = svg.replace(name, f"{number:06d}")
     return svg

@@ -32,6 +32,7 @@ import attribution_rules
 import baseline
 import experts
 import extraction
+import gallery
 import measure
 import memory
 import outcome
@@ -237,3 +238,11 @@ def test_masked_sentences_tell_what_whole_ones_do() -> None:
     assert {one for one in whole.values() if one} == {one for one in masked.values() if one}
     assert all(("[MASK]" in text) == (one is not None) for text, one in masked.items())
     assert not any(text in whole for fact in na.specimen_facts() for text in fact.prompts)
+
+
+def test_a_figure_that_is_drawn_twice_gives_the_same_file() -> None:
+    drawn = '<clipPath id="clip{0}xyplot"/><g class="trace{1}" clip-path="url(#clip{0}xyplot)" fill="#0072b2">'
+    first, second = (gallery.steady(drawn.format(*ids)) for ids in (("08e1db", "dc8c4a"), ("7c0bd1", "23d415")))
+    assert first == second
+    assert "#0072b2" in first
+    assert first.count("clip000000xyplot") == 2
