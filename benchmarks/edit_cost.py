@@ -85,9 +85,8 @@ def main(
     neurons = found.layout.set(found.members[index] for index in best)
     edit = na.exact_update(model, edited, others[0].answer, keep=others, neurons=neurons)
     sizes = ", ".join(str(attempt["neurons"]) for attempt in edit.settings["attempts"])
-    told(
-        f"the exact edit from the best {len(neurons)} of them, {edit.settings['kept_prompts']} prompts kept, sets of {sizes} neurons tried"
-    )
+    kept = edit.settings["kept_prompts"]
+    told(f"the exact edit from the best {len(neurons)} of them, {kept} prompts kept, sets of {sizes} neurons tried")
     edit.undo()
     told("undoing it")
     text = f"{shape}, random weights, {prompts} prompts of {tokens} tokens. {machine()}.\n\n" + "\n".join(lines)
