@@ -24,7 +24,6 @@ from shapes import SHAPES, Shape, random_module
 
 __all__ = ["random_facts", "worded_model"]
 
-FEW = 8
 SPECIAL = ["[PAD]", "[UNK]", "[MASK]"]
 
 
@@ -79,14 +78,11 @@ def main(
         start, wall = time.process_time(), time.perf_counter()
 
     found = na.locate(model, edited)
-    told(f"locating {len(found)} neurons")
-    # Random weights keep no facts: hundreds of neurons share one. A trained model has a handful.
-    best = sorted(range(len(found)), key=lambda index: -found.scores[index])[:FEW]
-    neurons = found.layout.set(found.members[index] for index in best)
+    neurons = na.NeuronSet(found.layout, found.members)
+    told(f"locating {len(neurons)} neurons")
     edit = na.exact_update(model, edited, others[0].answer, keep=others, neurons=neurons)
     sizes = ", ".join(str(attempt["neurons"]) for attempt in edit.settings["attempts"])
-    kept = edit.settings["kept_prompts"]
-    told(f"the exact edit from the best {len(neurons)} of them, {kept} prompts kept, sets of {sizes} neurons tried")
+    told(f"the exact edit, {edit.settings['kept_prompts']} prompts kept, sets of {sizes} neurons tried")
     edit.undo()
     told("undoing it")
     text = f"{shape}, random weights, {prompts} prompts of {tokens} tokens. {machine()}.\n\n" + "\n".join(lines)
