@@ -13,6 +13,7 @@ from neuronatlas import specimen
 from neuronatlas.cli import app
 from tests.handwritten import saved
 from tests.knowledge.planted import planted_facts, planted_model
+from tests.probing.planted_property import planted_corpus
 
 PROMPT = "word0 subject1 word1 [MASK]"
 
@@ -82,3 +83,15 @@ def small_specimen(folder: Path, facts: Path, monkeypatch: pytest.MonkeyPatch) -
     records = [line | {"language": "en", "words": 1, "held_out_prompts": []} for line in lines]
     (folder / "facts.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     monkeypatch.setattr(specimen, "specimen_folder", lambda model="masked": folder)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Words of a planted property, as a file."""
+    path = tmp_path_factory.mktemp("text") / "planted.tsv"
+    blocks = [
+        "".join(f"{word}\t{label or '_'}\n" for word, label in zip(s.words, s.labels, strict=True))
+        for s in planted_corpus(60).sentences
+    ]
+    path.write_text("word\tkind\n" + "\n".join(blocks), encoding="utf-8")
+    return path

@@ -13,7 +13,7 @@ from neuronatlas.cli import probing
 from neuronatlas.probing.rankings import RANKINGS
 from tests.cli.conftest import complaint, document, run, succeed
 from tests.handwritten import saved
-from tests.probing.planted_property import planted_corpus, planted_model
+from tests.probing.planted_property import planted_model
 
 COMMANDS = ("probe", "extract", "rank", "describe")
 NOTES = ("loading ", "reading ", "probing ", "extracting ")
@@ -22,17 +22,6 @@ NOTES = ("loading ", "reading ", "probing ", "extracting ")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(planted_model(), tmp_path_factory.mktemp("property-model"))
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "planted.tsv"
-    blocks = [
-        "".join(f"{word}\t{label or '_'}\n" for word, label in zip(s.words, s.labels, strict=True))
-        for s in planted_corpus(60).sentences
-    ]
-    path.write_text("word\tkind\n" + "\n".join(blocks), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import neuronatlas as na
 from tests.cli.conftest import complaint, document, run, succeed
 from tests.handwritten import saved
-from tests.probing.planted_property import planted_corpus, planted_model
+from tests.probing.planted_property import planted_model
 
 NOTES = ("loading ", "reading ", "studying ")
 
@@ -18,17 +18,6 @@ NOTES = ("loading ", "reading ", "studying ")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("models")
     return [saved(planted_model(blur), root / name) for name, blur in (("clear", 0.0), ("blurred", 0.02))]
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "planted.tsv"
-    blocks = [
-        "".join(f"{word}\t{label or '_'}\n" for word, label in zip(s.words, s.labels, strict=True))
-        for s in planted_corpus(60).sentences
-    ]
-    path.write_text("word\tkind\n" + "\n".join(blocks), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +16,13 @@ from neuronatlas.cli.options import (
     AsJson,
     Device,
     Dtype,
+    FactName,
     FactsFile,
     Gains,
     Limit,
     ModelName,
+    NeuronNames,
+    NeuronsOfAtlas,
     Position,
     Relations,
     Revision,
@@ -128,15 +130,9 @@ def _scores_document(scores: Attribution, top: int) -> dict[str, Any]:
 def effects(
     model: ModelName,
     facts: FactsFile,
-    atlas: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Take the fact's neurons from this atlas of the model.")
-    ] = None,
-    neurons: Annotated[
-        str | None, typer.Option(metavar="L3.U10,L3.U77", help="Or these neurons, with commas between.")
-    ] = None,
-    fact: Annotated[
-        str, typer.Option(help="Which fact of the selection: its subject, or its number, counted from 0.")
-    ] = "0",
+    atlas: NeuronsOfAtlas = None,
+    neurons: NeuronNames = None,
+    fact: FactName = "0",
     relations: Relations = None,
     limit: Limit = None,
     gains: Gains = "0,0.5,1,2",

@@ -22,10 +22,13 @@ __all__ = [
     "CorruptionName",
     "Device",
     "Dtype",
+    "FactName",
     "FactsFile",
     "Gains",
     "Limit",
     "ModelName",
+    "NeuronNames",
+    "NeuronsOfAtlas",
     "Output",
     "Position",
     "Relations",
@@ -127,6 +130,13 @@ RoutingName = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+NeuronsOfAtlas = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Take the neurons from this atlas of the model.")
+]
+NeuronNames = Annotated[
+    str | None, typer.Option(metavar="L3.U10,L3.U77", help="Or these neurons, with commas between.")
+]
+FactName = Annotated[str, typer.Option(help="Which fact of the selection: its subject, or its number, counted from 0.")]
 Gains = Annotated[
     str,
     typer.Option(

@@ -16,9 +16,12 @@ from neuronatlas.cli.options import (
     AsJson,
     Device,
     Dtype,
+    FactName,
     FactsFile,
     Limit,
     ModelName,
+    NeuronNames,
+    NeuronsOfAtlas,
     Relations,
     Revision,
     SiteName,
@@ -38,15 +41,9 @@ def triggers(
     model: ModelName,
     facts: FactsFile,
     text: Annotated[Path, typer.Option(metavar="FILE", help="Sentences, one a line, also gzipped; read as a stream.")],
-    atlas: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Take the neurons from this atlas of the model.")
-    ] = None,
-    neurons: Annotated[
-        str | None, typer.Option(metavar="L3.U10,L3.U77", help="Or these neurons, with commas between.")
-    ] = None,
-    fact: Annotated[
-        str, typer.Option(help="Which fact of the selection: its subject, or its number, counted from 0.")
-    ] = "0",
+    atlas: NeuronsOfAtlas = None,
+    neurons: NeuronNames = None,
+    fact: FactName = "0",
     relation: Annotated[
         str | None,
         typer.Option(help="Or a whole relation of the selection, with the 20 neurons that are in most of its facts."),

@@ -9,7 +9,7 @@ say how what is left acts on small changes. Positions do not meet on these paths
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,7 @@ from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step, by_shape
 from neuronatlas.models.taps import Edit, Point, tapped
 from neuronatlas.models.ways import Plain, Prompts
+from neuronatlas.models.weights import wanting_gradients
 
 __all__ = ["DirectError", "direct_gradients", "direct_maps", "direct_paths", "output_embedding"]
 
@@ -211,7 +212,7 @@ def _disproof(model: Model) -> str:
     ids = model.probe_ids
     with torch.no_grad():
         clean = model.logits(ids)
-    with _wanting(matrices.values()), torch.enable_grad(), _cut(model):
+    with wanting_gradients(matrices.values()), torch.enable_grad(), _cut(model):
         logits = model.logits(ids)
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
         total = (logits * weights).sum()
@@ -233,16 +234,3 @@ def _matrices(block: nn.Module, model: Model) -> Iterator[tuple[str, nn.Paramete
             for name, weight in module.named_parameters(prefix=path, recurse=False):
                 if sum(size > 1 for size in weight.shape) > 1:
                     yield name, weight
-
-
-@contextmanager
-def _wanting(weights: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Let autograd follow the weights, and give every flag back on exit."""
-    still = [weight for weight in weights if not weight.requires_grad]
-    try:
-        for weight in still:
-            weight.requires_grad_(True)
-        yield
-    finally:
-        for weight in still:
-            weight.requires_grad_(False)

@@ -18,8 +18,7 @@ from neuronatlas.probing.redundancy import RedundancyError
 from neuronatlas.probing.scoring import accuracy, refitted
 from neuronatlas.probing.selection import minimal_set
 from neuronatlas.statistics import Interval
-from neuronatlas.studies.salience import fitting, selecting
-from neuronatlas.studies.salience.building import Stage
+from neuronatlas.studies.salience.building import STAGES, Stage
 from neuronatlas.studies.salience.property import Property
 from neuronatlas.studies.salience.tables import framed, named
 from neuronatlas.studies.salient_neurons.settings import StudySettings
@@ -40,17 +39,13 @@ Tables = dict[str, pl.DataFrame]
 
 def stages(settings: StudySettings) -> tuple[Stage, ...]:
     """What is done for each property of each model, in this order."""
+    of = {stage.name: stage for stage in STAGES}
     return (
-        Stage("probe", "fitting a probe", fitting.probed),
-        Stage("controls", "controls", fitting.controlled),
-        Stage("untrained", "random weights", fitting.untrained),
-        Stage("rank", "ranking", selecting.ranked),
-        Stage("ablate", "ablation", selecting.ablated),
-        Stage("select", "minimal sets", selecting.selected),
+        *(of[name] for name in ("probe", "controls", "untrained", "rank", "ablate", "select")),
         Stage("select-classes", "minimal sets, class by class", class_sets),
-        Stage("layers", "layers", selecting.layered),
+        of["layers"],
         Stage("shuffle", "shuffled labels", partial(shuffled, top=settings.top)),
-        Stage("clusters", "redundancy", selecting.clustered),
+        of["clusters"],
         Stage("likeness", "neurons like those of the set", likeness),
     )
 
