@@ -45,6 +45,9 @@ def targets(table: pl.DataFrame) -> str:
         if found is not None:
             met = "met" if sign * (found - aim) >= 0 else "missed"
             lines.append(f"| {measure}: {words} | {aim:.2f} | {found:.4f} | {met} by {abs(found - aim):.4f} |")
+    known = _row(table, "generalisation, known", "exact").get("after")
+    if known is not None:
+        lines.append(f"| the same on paraphrases that the model answered before the edit | | {known:.4f} | |")
     locating = _row(table, "CPU seconds, median", "locating").get("after")
     if locating is not None:
         lines.append(f"| finding the fact's neurons before, CPU seconds, median | | {locating:.4f} | |")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -67,6 +68,7 @@ def test_an_update_of_a_planted_fact_is_judged_as_it_is(model: na.Model) -> None
     assert found["success rate"] == (0.0, 1.0, 4)
     assert found["reliability"] == (0.0, 1.0, 4)
     assert found["generalisation"] == found["generalisation, generated"] == (0.0, 1.0, 4)
+    assert found["generalisation, known"] == (0.0, 1.0, 4)
     assert found["locality"] == (1.0, 1.0, 4)
     assert found["portability"][:2] == (0.0, 0.75)  # the last of case 0 is the edited fact itself
     assert found["rank(new)"][1] == 1.0
@@ -77,6 +79,16 @@ def test_an_update_of_a_planted_fact_is_judged_as_it_is(model: na.Model) -> None
     perplexity = table.filter(pl.col("group") == "same relation")["log_p_before"].mean()
     assert isinstance(perplexity, float)
     assert found["perplexity, same relation"][0] == pytest.approx(math.exp(-perplexity))
+
+
+def test_paraphrases_that_the_model_did_not_know_are_told_apart(model: na.Model) -> None:
+    """Case 1 is asked under a wording of another subject, to which the model never gave the old answer."""
+    stranger = planted_facts()[2].prompts[0]
+    case = replace(case_of(1, "answer3"), paraphrases=(planted_facts()[1].prompts[0], stranger))
+    table = na.judge_edits(model, [case], updated)
+    knew = dict(table.filter(pl.col("group") == "paraphrase").select("prompt", "knew").iter_rows())
+    assert knew == {planted_facts()[1].prompts[0]: True, stranger: False}
+    assert measured(table)["generalisation, known"] == (0.0, 1.0, 1)
 
 
 def test_random_neurons_change_nothing(model: na.Model) -> None:

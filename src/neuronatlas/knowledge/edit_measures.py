@@ -20,8 +20,8 @@ Values = tuple[pl.Expr, pl.Expr]
 class Measure:
     """A measure by name: over the prompts of which group, what of each before and after, and in words.
 
-    `known` keeps only the prompts that the model answered right before; for `perplexity` the mean is of log P a token,
-    and exp(-mean) is told.
+    `known` keeps only the prompts to which the model gave the old answer before; for `perplexity` the mean is of
+    log P a token, and exp(-mean) is told.
     """
 
     name: str
@@ -64,6 +64,13 @@ EDIT_MEASURES: dict[str, Measure] = {
         Measure("reliability", "edited", f"rewrite_acc: share of the new answer's tokens {_CHOSEN}", *_RIGHT),
         Measure("generalisation", "paraphrase", "rephrase_acc: the same on paraphrases, unseen by the edit", *_RIGHT),
         Measure("generalisation, generated", "paraphrase", f"paraphrases to which {_SAID} the new answer", *_GENERATED),
+        Measure(
+            "generalisation, known",
+            "paraphrase",
+            "the same on those paraphrases alone to which the model said the old answer before",
+            *_GENERATED,
+            known=True,
+        ),
         Measure(
             "paraphrases, old answer",
             "paraphrase, old",
@@ -130,7 +137,7 @@ def edit_measures(judged: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
 def _measured(judged: pl.DataFrame, measure: Measure, seed: int) -> dict[str, object]:
     rows = judged.filter(pl.col("group") == measure.group)
     if measure.known:
-        rows = rows.filter(pl.col("generated_before"))
+        rows = rows.filter(pl.col("knew"))
     weight = (pl.col("tokens").sum() if measure.perplexity else pl.len()).cast(pl.Float64)
     sums = rows.group_by("case", maintain_order=True).agg(
         measure.before.sum().alias("before"), measure.after.sum().alias("after"), weight.alias("weight")

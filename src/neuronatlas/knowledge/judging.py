@@ -24,6 +24,8 @@ Editor = Callable[[Model, EditCase], Edit]
 """Makes the edit of a case and leaves it standing; EditError where it cannot."""
 
 OTHERS = 100
+_OLD = ", old"
+_NEW = ("edited", "paraphrase", "portability")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,16 @@ class Asked:
     group: str
     prompt: str
     answer: str
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the answer is the one that was right before the edit."""
+        return self.group not in _NEW
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """The same whether the new answer or the old one is asked for."""
+        return self.case, self.group.removesuffix(_OLD), self.prompt
 
 
 def judge_edits(
@@ -59,7 +71,8 @@ def judge_edits(
 
     Columns: case, group (see `Asked`), prompt, answer, log_p_before, log_p_after, tokens, rank_before, rank_after,
     right_before, right_after (share of the answer's tokens that are the first choice, teacher-forced),
-    generated_before, generated_after, same_choice (the first choices are what they were), refused.
+    generated_before, generated_after, knew (the model gave the prompt its old answer before), same_choice (the first
+    choices are what they were), refused.
 
     Errors: EditError without cases, or when no prompt of any case suits the model.
 
@@ -152,8 +165,9 @@ def _judged(
             after = ask_queries(model, list(queries.values()))
         finally:
             done.undo()
-    pairs = zip(queries, before, after, strict=True)
-    return [_row(asked[index], was, now) | {"refused": refused} for index, was, now in pairs]
+    said = list(zip((asked[index] for index in queries), before, after, strict=True))
+    knew = {one.key: was.generated for one, was, _ in said if one.is_old}
+    return [_row(one, was, now) | {"knew": knew.get(one.key, False), "refused": refused} for one, was, now in said]
 
 
 def _row(asked: Asked, was: Said, now: Said) -> dict[str, object]:
@@ -171,7 +185,7 @@ def _prompts(
     for group, prompts in (("edited", case.fact.prompts), ("paraphrase", case.paraphrases)):
         for prompt in prompts:
             yield Asked(number, group, prompt, case.new_answer)
-            yield Asked(number, f"{group}, old", prompt, case.fact.answer)
+            yield Asked(number, group + _OLD, prompt, case.fact.answer)
     for prompt, answer in case.locality:
         yield Asked(number, "locality", prompt, answer)
     for prompt, answer in case.portability:
@@ -203,6 +217,7 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "right_after": pl.Float64,
     "generated_before": pl.Boolean,
     "generated_after": pl.Boolean,
+    "knew": pl.Boolean,
     "same_choice": pl.Boolean,
     "refused": pl.String,
 }
