@@ -11,7 +11,8 @@ from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
 import neuronatlas as na
-from neuronatlas.knowledge.exact import ExactSettings, solve
+from neuronatlas.knowledge.exact import ExactSettings, Task, solve
+from neuronatlas.knowledge.keeping import Kept, Seen, divided
 from neuronatlas.knowledge.least_change import LeastChangeError, gram_matrix, smallest_change
 from neuronatlas.models.asking import all_logits, lead_of
 from neuronatlas.models.queries import Step
@@ -199,20 +200,65 @@ def test_the_same_edit_comes_out_to_the_bit(model: na.Model) -> None:
     assert found[0] == found[1]
 
 
+def test_the_edited_fact_is_never_among_what_is_kept(model: na.Model) -> None:
+    """Its other wordings would hold the old answer fast."""
+    facts = planted_facts()
+    mine = na.Fact(facts[1].relation, facts[1].subject, facts[1].answer, facts[1].prompts[:1])
+    fitted, watched = divided([*facts, "word1 subject2 answer2"], [mine], seed=0)
+    assert len(fitted) + len(watched) == len(facts)
+    assert facts[1] not in [*fitted, *watched]
+    edit = na.exact_update(model, mine, "answer3", keep=facts, neurons=planted_neurons(model.layout(), 1))
+    assert top(model, facts[1]) == {"answer3"}
+    edit.undo()
+
+
+def test_what_is_watched_is_not_fitted_and_stands_in_the_record(model: na.Model) -> None:
+    facts, before = planted_facts(), bits(model)
+    fitted, watched = divided([f for f in facts if f != facts[1]], [facts[1]], seed=0)
+    assert (len(fitted), len(watched)) == (3, 1)
+    edit = na.exact_update(
+        model, facts[1], "answer3", keep=[f for f in facts if f != facts[1]], neurons=planted_neurons(model.layout(), 1)
+    )
+    told = edit.settings
+    assert told["kept_prompts"] == sum(len(fact.prompts) for fact in facts if fact in fitted)
+    assert told["watched_prompts"] == sum(len(fact.prompts) for fact in facts if fact in watched)
+    assert told["chosen"]["watched_safe"] == told["chosen"]["kept_safe"] == 1.0
+    edit.undo()
+    assert bits(model) == before
+
+
+def test_a_row_whose_lead_is_negative_is_safe_while_nothing_changes() -> None:
+    """The first choice of a row may have less than half of P: its log-odds are below 0 against all others."""
+    rows = tuple(Step((1,), 3, 0, 0) for _ in range(3))
+    some = Kept(rows, (3,), torch.tensor([-3.0, 0.5, 4.0], dtype=torch.float64))
+    assert some.safe(Seen(torch.ones(3, dtype=torch.bool), some.leads), safe=1.0).all()
+    halved = Seen(torch.ones(3, dtype=torch.bool), torch.tensor([-3.1, 0.2, 0.6], dtype=torch.float64))
+    assert some.safe(halved, safe=1.0).tolist() == [False, False, True]
+
+
+def test_samples_and_sets_of_nothing_are_refused(model: na.Model) -> None:
+    facts = planted_facts()
+    with pytest.raises(na.EditError, match="a sample of 0 prompts to keep: 1 or more expected"):
+        na.exact_update(model, facts[1], "answer3", keep=[facts[0]], sample=0)
+    with pytest.raises(na.EditError, match="0 neurons a fact at most: 1 or more expected"):
+        na.exact_update(model, facts[1], "answer3", keep=[facts[0]], most_neurons=0)
+
+
 def test_kept_rows_hold_the_change_back() -> None:
     """The lead of what the model prefers on other prompts, against the new answer, moves less for being kept."""
     specimen = na.load(na.specimen_folder())
     records = [record for record in na.specimen_facts() if record.relation == "capital"][:60]
     rows = [_step(specimen, prompt, "Rome") for prompt in records[0].prompts[:4]]
-    kept = [_step(specimen, record.prompts[0], record.answer) for record in records[1:]]
+    steps = [_step(specimen, record.prompts[0], record.answer) for record in records[1:]]
     fact = na.Fact("capital", records[0].subject, records[0].answer, records[0].prompts[:4])
     slots, aims = value_slots(specimen, na.locate(specimen, fact)), torch.ones(len(rows))
-    before, moves = _leads(specimen, kept, rows[0].answer_id), {}
+    before, moves, rival = _leads(specimen, steps, rows[0].answer_id), {}, (rows[0].answer_id,)
+    kept, watched = (Kept(tuple(some), rival, _leads(specimen, some, *rival).double()) for some in (steps, []))
     for weight in (0.0, 300.0):
-        found = solve(specimen, slots, rows, aims, kept, ExactSettings(weight=weight))
+        found = solve(Task(specimen, rows, aims, kept, watched, ExactSettings(weight=weight)), slots)
         assert found.reached
         with slots_shifted(slots, found.shift):
-            moves[weight] = float((_leads(specimen, kept, rows[0].answer_id) - before).pow(2).mean())
+            moves[weight] = float((_leads(specimen, steps, *rival) - before).pow(2).mean())
     assert moves[300.0] < moves[0.0]
 
 

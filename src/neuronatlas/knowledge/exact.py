@@ -18,14 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neuronatlas.knowledge.keeping import Kept
 from neuronatlas.knowledge.least_change import Change, Gram, LeastChangeError, gram_matrix, smallest_change
-from neuronatlas.models.asking import BUDGET, all_logits, lead_of, log_odds_of
+from neuronatlas.models.asking import BUDGET, all_logits, log_odds_of
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
 from neuronatlas.models.slot_gradients import RowSlopes, slot_slopes, slots_shifted
 from neuronatlas.models.slots import Slots
 
-__all__ = ["ExactSettings", "Solution", "margins", "solve"]
+__all__ = ["ExactSettings", "Solution", "Task", "margins", "solve"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class ExactSettings:
     `margin`: log-odds that the new answer is to have on every prompt (2: P = 0.88), see `margins`. `weight`: how much a
     move of the kept log-odds counts against the length of the change. `firm`: how much it counts, prompt by prompt,
     where a kept answer's lead falls below `safe`, or below what it was where that is less. `kept_share`: the share of
-    the kept prompts that has to keep its first choice and half of that lead. `most_steps`: linearisations at most.
+    the kept prompts, those fitted and those watched, that has to be safe (see `Kept.safe`). `most_steps`:
+    linearisations at most.
     """
 
     margin: float = 2.0
@@ -48,26 +50,46 @@ class ExactSettings:
 
 
 @dataclass(frozen=True, eq=False)
+class Task:
+    """What an exact edit is to reach, whatever neurons it takes: `rows` their `aims`, `kept` and `watched` to stay.
+
+    The edit is fitted to `kept`; `watched` tells how it does on what it has not seen.
+    """
+
+    model: Model
+    rows: Sequence[Step]
+    aims: Float[Tensor, " row"]
+    kept: Kept
+    watched: Kept
+    settings: ExactSettings
+
+
+@dataclass(frozen=True, eq=False)
 class Solution:
     """A change of slots [slot, width], the log-odds that it leads to, and whether every prompt reaches its aim.
 
-    `kept_same` is the share of the kept rows on which the model still prefers the same token, `kept_safe` of those on
-    which that token also has half of the lead that it should keep; `steps` how many linearisations it took; `binding`
-    how many prompts hold the change back from being smaller.
+    `kept_same` is the share of the fitted and watched rows on which the model still prefers the same token, `safe` of
+    those that are safe (see `Kept.safe`), `watched_safe` of the watched ones alone; `steps` how many linearisations it
+    took; `binding` how many prompts hold the change back from being smaller.
     """
 
     shift: Float[Tensor, "slot width"]
     log_odds: Float[Tensor, " row"]
-    kept_same: float
-    kept_safe: float
     reached: bool
+    kept_same: float
+    safe: float
+    watched_safe: float
     steps: int
     binding: int
 
     @property
     def order(self) -> tuple[bool, float]:
         """What makes one better than another: that every prompt reaches its aim, then what is kept."""
-        return self.reached, self.kept_safe
+        return self.reached, self.safe
+
+    def suffices(self, settings: ExactSettings) -> bool:
+        """Whether it reaches the aims and keeps enough."""
+        return self.reached and self.safe >= settings.kept_share
 
 
 SLACK = 0.25
@@ -86,38 +108,34 @@ def margins(now: Float[Tensor, " row"], settings: ExactSettings) -> Float[Tensor
     return now.clamp(max=settings.margin)
 
 
-def solve(
-    model: Model,
-    slots: Sequence[Slots],
-    rows: Sequence[Step],
-    aims: Float[Tensor, " row"],
-    kept: Sequence[Step],
-    settings: ExactSettings,
-    near: RowSlopes | None = None,
-) -> Solution:
-    """Find the smallest shift of slots with which `rows` reach their aims and `kept` ones stay; write nothing.
-
-    `near` are the slopes of the kept rows as the model is, against the rows' tokens, where they are known already.
-    """
+def solve(task: Task, slots: Sequence[Slots]) -> Solution:
+    """Find the smallest shift of slots with which the rows reach their aims and the kept ones stay; write nothing."""
     shift = torch.zeros(sum(len(group.neurons) for group in slots), slots[0].width, dtype=torch.float64)
-    shift, rivals = shift.to(model.device), sorted({row.answer_id for row in rows})
-    if near is None and kept:
-        near = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
-    stay = None if near is None else _stay(near, shift, None)
-    problem = _Problem(model, slots, rows, aims, stay, settings)
-    best = last = _with_kept(problem, kept, _descend(problem, shift))
+    shift = shift.to(task.model.device)
+    found = _descend(_problem(task, slots, shift), shift)
+    return found if found.suffices(task.settings) or not found.reached else _improve(task, slots, found)
+
+
+def _improve(task: Task, slots: Sequence[Slots], found: Solution) -> Solution:
+    """Linearise the kept rows anew at a solution, and descend from there; again while that leaves fewer unsafe."""
+    best = last = found
     for _ in range(_AGAIN):
-        if not kept or not last.reached or best.kept_safe >= settings.kept_share:
-            break
-        with slots_shifted(slots, last.shift):
-            there = slot_slopes(model, slots, kept, rivals=rivals, budget=settings.budget)
-        again = replace(problem, stay=_stay(there, last.shift, stay))
-        found = _with_kept(again, kept, _descend(again, last.shift, bold=True))
-        unsafe, last = 1 - last.kept_safe, replace(found, steps=last.steps + found.steps)
+        again = _descend(_problem(task, slots, last.shift), last.shift, bold=True)
+        helped, last = 1 - again.safe <= _HELPED * (1 - last.safe), replace(again, steps=last.steps + again.steps)
         best = max(best, last, key=lambda one: one.order)
-        if 1 - last.kept_safe > _HELPED * unsafe:
+        if best.suffices(task.settings) or not helped or not last.reached:
             break
     return best
+
+
+def _problem(task: Task, slots: Sequence[Slots], shift: Tensor) -> _Problem:
+    """The task for some slots, the kept rows linearised at a shift."""
+    if not task.kept.rows:
+        return _Problem(task, slots, task.aims, None)
+    with slots_shifted(slots, shift):
+        found = slot_slopes(task.model, slots, task.kept.rows, rivals=task.kept.rivals, budget=task.settings.budget)
+    off = found.log_odds - task.kept.leads - _times(found.slopes, shift.flatten())
+    return _Problem(task, slots, task.aims, _Stay(found.slopes, gram_matrix(found.slopes), task.kept.leads, off))
 
 
 def _descend(problem: _Problem, shift: Tensor, bold: bool = False) -> Solution:
@@ -143,22 +161,23 @@ def _descend(problem: _Problem, shift: Tensor, bold: bool = False) -> Solution:
             break
         shift, standing, binding, part = found
     _, shift, standing = best or (0.0, shift, standing)
-    return Solution(shift, standing.log_odds, 1.0, 1.0, problem.reached(standing), done, binding)
+    return _told(problem, shift, standing, done, binding)
 
 
-def _with_kept(problem: _Problem, kept: Sequence[Step], found: Solution) -> Solution:
-    """The same solution, with the shares of the kept rows that keep their first choice, and are safe."""
-    if problem.stay is None or not kept:
-        return found
-    least = problem.stay.start.clamp(max=problem.settings.safe) / 2
-    rivals, same, safe = sorted({row.answer_id for row in problem.rows}), 0, 0
-    with slots_shifted(problem.slots, found.shift):
-        for batch, logits in all_logits(problem.model, kept, problem.settings.budget):
-            tokens = torch.tensor([kept[index].answer_id for index in batch], device=logits.device)
-            stays = logits.argmax(1) == tokens
-            leads = lead_of(logits, tokens.tolist(), rivals)
-            same, safe = same + int(stays.sum()), safe + int((stays & (leads >= least[batch].to(leads))).sum())
-    return replace(found, kept_same=same / len(kept), kept_safe=safe / len(kept))
+def _told(problem: _Problem, shift: Tensor, standing: _Standing, steps: int, binding: int) -> Solution:
+    """The solution that a shift is, with what becomes of the rows that are to stay."""
+    task, same, safe = problem.task, list[Tensor](), list[Tensor]()
+    with slots_shifted(problem.slots, shift):
+        for some in (task.kept, task.watched):
+            seen = some.seen(task.model, task.settings.budget)
+            same.append(seen.same)
+            safe.append(some.safe(seen, task.settings.safe))
+    shares = (_share(torch.cat(same)), _share(torch.cat(safe)), _share(safe[1]))
+    return Solution(shift, standing.log_odds, problem.reached(standing), *shares, steps, binding)
+
+
+def _share(rows: Tensor) -> float:
+    return float(rows.double().mean()) if len(rows) else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,12 +193,6 @@ class _Stay:
     off: Float[Tensor, " kept"]
 
 
-def _stay(found: RowSlopes, shift: Tensor, before: _Stay | None) -> _Stay:
-    start = found.log_odds if before is None else before.start
-    off = found.log_odds - start - _times(found.slopes, shift.flatten())
-    return _Stay(found.slopes, gram_matrix(found.slopes), start, off)
-
-
 @dataclass(frozen=True, eq=False)
 class _Standing:
     """How the rows' tokens stand: their log-odds, and by how much their logits lead all others."""
@@ -192,12 +205,22 @@ class _Standing:
 class _Problem:
     """What is minimised: the shift's length and what the kept leads move and lose, while the rows reach their aims."""
 
-    model: Model
+    task: Task
     slots: Sequence[Slots]
-    rows: Sequence[Step]
     aims: Float[Tensor, " row"]
     stay: _Stay | None
-    settings: ExactSettings
+
+    @property
+    def model(self) -> Model:
+        return self.task.model
+
+    @property
+    def rows(self) -> Sequence[Step]:
+        return self.task.rows
+
+    @property
+    def settings(self) -> ExactSettings:
+        return self.task.settings
 
     def reached(self, standing: _Standing) -> bool:
         enough = standing.log_odds >= self.aims - SLACK * self.settings.margin

@@ -6,19 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.candidates import candidates, grown, mean_squares
 from neuronatlas.knowledge.editing import about_fact, answer_queries, fact_with_answer
 from neuronatlas.knowledge.edits import Edit, EditError, apply_edit, require_known
-from neuronatlas.knowledge.exact import ExactSettings, Solution, margins, solve
+from neuronatlas.knowledge.exact import ExactSettings, Solution, Task, margins, solve
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.knowledge.keeping import kept_rows, preferred_log_odds
+from neuronatlas.knowledge.keeping import divided, kept, preferred_log_odds
 from neuronatlas.knowledge.locating import locate
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
-from neuronatlas.models.slots import Slots, value_slots
+from neuronatlas.models.slots import SITE, Slots, value_slots
 from neuronatlas.neurons import NeuronSet
 
 __all__ = ["exact_update"]
@@ -54,12 +53,12 @@ def exact_update(
     Smallest in the least-squares sense: every prompt gives the new answer log-odds of `settings.margin` (no more than
     what the model prefers there has now), and on `sample` prompts of `keep`, facts and plain texts that are to stay as
     they are, the lead of what the model prefers over the new answers moves as little as it can, and falls below
-    `settings.safe` least of all; four fifths of the sample are of the facts' relations. Only value slots of the facts'
-    `neurons` change, by default those that `locate` finds. Where these do not suffice, because a prompt cannot be
-    reached or less than `settings.kept_share` of the sample is safe, each fact's set grows by
-    attribution (see `candidates`), up to `most_neurons` a fact; the set that comes out best then stands. Each token of
-    an answer of several is asked for, given those before it. The edit's settings tell the sizes that were tried, and
-    what was reached with each.
+    `settings.safe` least of all; four fifths of the sample are of the facts' relations. A quarter of `keep` is not
+    fitted but watched. Only value slots of the facts' `neurons` change, by default those that `locate` finds. Where
+    these do not suffice, because a prompt cannot be reached or less than `settings.kept_share` of the sample, or of
+    what is watched, is safe, each fact's set grows by attribution (see `candidates`), up to `most_neurons` a fact; the
+    set that comes out best then stands. Each token of an answer of several is asked for, given those before it. The
+    edit's settings tell the sizes that were tried, and what was reached with each.
 
     Errors: EditError, the model untouched, when a prompt cannot be reached with `most_neurons`, or answers and facts
     do not go together; else as `update`.
@@ -77,38 +76,49 @@ def exact_update(
     answers = [new_answers] if isinstance(new_answers, str) else list(new_answers)
     if not many or len(many) != len(answers):
         raise EditError(f"{len(answers)} new answers for {len(many)} facts: one a fact expected, and a fact or more")
+    if most_neurons < 1:
+        raise EditError(f"{most_neurons} neurons a fact at most: 1 or more expected")
     rows = [_rows(model, fact, answer) for fact, answer in zip(many, answers, strict=True)]
     asked = [row for own in rows for row in own]
-    near = {fact.relation for fact in many}
-    kept = kept_rows(model, keep, sample=sample, seed=seed, barred=asked, nearest=near, budget=chosen.budget)
-    aims = margins(preferred_log_odds(model, asked, budget=chosen.budget), chosen)
+    task = _task(model, many, asked, keep, chosen, sample, seed)
     attempts = list[_Attempt]()
     with tqdm(desc="exact edit", unit=" sets", disable=not progress) as bar:
-        for sets in _growing(model, many, rows, _sets(model, many, neurons), kept, most_neurons):
-            attempts.append(_attempt(model, sets, asked, aims, kept, chosen))
+        for sets in _growing(task, many, rows, _sets(model, many, neurons), most_neurons):
+            attempts.append(_attempt(task, sets))
             bar.update()
-            if attempts[-1].solution.reached and attempts[-1].solution.kept_safe >= chosen.kept_share:
+            if attempts[-1].solution.suffices(chosen):
                 break
     best = max(attempts, key=lambda attempt: attempt.solution.order)
     if not best.solution.reached:
-        lacking = float((aims - best.solution.log_odds).max())
+        lacking = float((task.aims - best.solution.log_odds).max())
         raise EditError(
             f"{len(best.neurons)} neurons do not suffice for {_about(many, answers)}: the log-odds of a prompt "
             f"stay {lacking:.2f} below what is asked for; allow more neurons, or a smaller margin"
         )
-    return _applied(model, many, answers, best, attempts, asked, kept, chosen, seed)
+    return _applied(task, many, answers, best, attempts, seed)
+
+
+def _task(
+    model: Model,
+    facts: Sequence[Fact],
+    rows: Sequence[Step],
+    keep: Sequence[Fact | str],
+    settings: ExactSettings,
+    sample: int,
+    seed: int,
+) -> Task:
+    fitted, watched = (
+        kept(model, items, sample=count, seed=seed, edited=facts, barred=rows, budget=settings.budget)
+        for items, count in zip(divided(keep, facts, seed), (sample, max(1, sample * 2 // 5)), strict=True)
+    )
+    if keep and not fitted.rows:
+        raise EditError(f"none of the {len(keep)} facts and texts to keep suits {model.name}, or all are edited")
+    aims = margins(preferred_log_odds(model, rows, budget=settings.budget), settings)
+    return Task(model, rows, aims, fitted, watched, settings)
 
 
 def _applied(
-    model: Model,
-    facts: Sequence[Fact],
-    answers: Sequence[str],
-    best: _Attempt,
-    attempts: Sequence[_Attempt],
-    rows: Sequence[Step],
-    kept: Sequence[Step],
-    settings: ExactSettings,
-    seed: int,
+    task: Task, facts: Sequence[Fact], answers: Sequence[str], best: _Attempt, attempts: Sequence[_Attempt], seed: int
 ) -> Edit:
     start, values = 0, []
     for group in best.slots:
@@ -118,15 +128,16 @@ def _applied(
     told = {
         "about": _about(facts, answers),
         "edits": [about_fact(fact, answer) for fact, answer in zip(facts, answers, strict=True)],
-        **asdict(settings),
+        **asdict(task.settings),
         "seed": seed,
-        "prompts": len(rows),
-        "kept_prompts": len(kept),
+        "prompts": len(task.rows),
+        "kept_prompts": len(task.kept.rows),
+        "watched_prompts": len(task.watched.rows),
         "neurons_at_first": len(attempts[0].neurons),
         "attempts": [_told(attempt) for attempt in attempts],
         "chosen": _told(best),
     }
-    return apply_edit(model, "exact update", told, best.slots, values)
+    return apply_edit(task.model, "exact update", told, best.slots, values)
 
 
 def _told(attempt: _Attempt) -> dict[str, Any]:
@@ -136,7 +147,8 @@ def _told(attempt: _Attempt) -> dict[str, Any]:
         "reached": found.reached,
         "lowest_log_odds": float(found.log_odds.min()),
         "kept_same": found.kept_same,
-        "kept_safe": found.kept_safe,
+        "kept_safe": found.safe,
+        "watched_safe": found.watched_safe,
         "size": float(found.shift.norm()),
         "steps": found.steps,
         "binding": found.binding,
@@ -159,7 +171,7 @@ def _rows(model: Model, fact: Fact, answer: str) -> list[Step]:
 
 def _sets(model: Model, facts: Sequence[Fact], neurons: NeuronSet | Sequence[NeuronSet] | None) -> list[NeuronSet]:
     if neurons is None:
-        return [NeuronSet(found.layout, found.members) for found in (locate(model, fact) for fact in facts)]
+        return [NeuronSet(found.layout, found.members) for found in (locate(model, fact, site=SITE) for fact in facts)]
     given = [neurons] if isinstance(neurons, NeuronSet) else list(neurons)
     if len(given) != len(facts):
         raise EditError(f"{len(given)} sets of neurons for {len(facts)} facts: one a fact expected")
@@ -167,31 +179,19 @@ def _sets(model: Model, facts: Sequence[Fact], neurons: NeuronSet | Sequence[Neu
 
 
 def _growing(
-    model: Model,
-    facts: Sequence[Fact],
-    rows: Sequence[Sequence[Step]],
-    sets: list[NeuronSet],
-    kept: Sequence[Step],
-    most: int,
+    task: Task, facts: Sequence[Fact], rows: Sequence[Sequence[Step]], sets: list[NeuronSet], most: int
 ) -> Iterator[list[NeuronSet]]:
     """The facts' own neurons, then ever larger sets, each fact's growing by its candidates."""
     if all(len(members) for members in sets):
         yield sets
-    elsewhere = mean_squares(model, kept) if kept else []
-    further = [candidates(model, fact, own, elsewhere) for fact, own in zip(facts, rows, strict=True)]
+    elsewhere = mean_squares(task.model, task.kept.rows) if task.kept.rows else []
+    further = [candidates(task.model, fact, own, elsewhere) for fact, own in zip(facts, rows, strict=True)]
     while (larger := [grown(*one, most) for one in zip(sets, further, strict=True)]) != sets:
         sets = larger
         yield sets
 
 
-def _attempt(
-    model: Model,
-    sets: Sequence[NeuronSet],
-    rows: Sequence[Step],
-    aims: Tensor,
-    kept: Sequence[Step],
-    settings: ExactSettings,
-) -> _Attempt:
+def _attempt(task: Task, sets: Sequence[NeuronSet]) -> _Attempt:
     whole = NeuronSet.of(sets[0].layout, (neuron for members in sets for neuron in members))
-    slots = value_slots(model, whole)
-    return _Attempt(slots, whole, solve(model, slots, rows, aims, kept, settings))
+    slots = value_slots(task.model, whole)
+    return _Attempt(slots, whole, solve(task, slots))

@@ -2,44 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neuronatlas.knowledge.edit_files import EditError
 from neuronatlas.knowledge.facts import Fact, FactError, split_prompt
-from neuronatlas.models.asking import BUDGET, all_logits, log_odds_of
+from neuronatlas.models.asking import BUDGET, all_logits, lead_of, log_odds_of
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import QueryError, Step, place_tokens, query
 
-__all__ = ["kept_rows", "preferred_log_odds"]
+__all__ = ["Kept", "Seen", "divided", "kept", "preferred_log_odds"]
+
+WATCHED = 4
+"""One item in so many is watched, not fitted."""
 
 
-def kept_rows(
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Of each kept row: whether the model still prefers the same token, and that one's lead over the rivals."""
+
+    same: Bool[Tensor, " row"]
+    leads: Float[Tensor, " row"]
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Rows that are to stay, each asking for the token that the model prefers, and the lead of that over rivals."""
+
+    rows: tuple[Step, ...]
+    rivals: tuple[int, ...]
+    leads: Float[Tensor, " row"]
+
+    def seen(self, model: Model, budget: int = BUDGET) -> Seen:
+        """The rows in the model as it runs now."""
+        found = Seen(torch.ones_like(self.leads, dtype=torch.bool), torch.zeros_like(self.leads))
+        for batch, logits in all_logits(model, self.rows, budget):
+            tokens = [self.rows[index].answer_id for index in batch]
+            found.same[batch] = logits.argmax(1) == torch.tensor(tokens, device=logits.device)
+            found.leads[batch] = lead_of(logits, tokens, self.rivals).double()
+        return found
+
+    def safe(self, seen: Seen, safe: float) -> Bool[Tensor, " row"]:
+        """Rows where the same token is still the first choice and has half of the lead that it should keep.
+
+        That is `safe`, or what it had where that is less; all of it where that is below 0.
+        """
+        return seen.same & (seen.leads >= torch.minimum(self.leads, self.leads.clamp(max=safe) / 2))
+
+
+def divided(keep: Sequence[Fact | str], edited: Sequence[Fact], seed: int) -> tuple[list[Fact | str], list[Fact | str]]:
+    """Divide what is to be kept, without the edited facts, into items that an edit is fitted to and unseen ones.
+
+    Every fourth of the shuffled items is watched, among the edited facts' relations and among the others; fewer than
+    four are all fitted.
+
+    >>> fitted, watched = divided([f"text {number}" for number in range(9)], [], seed=0)
+    >>> len(fitted), len(watched), sorted(fitted + watched)[0]
+    (7, 2, 'text 0')
+    """
+    rng, mine = np.random.default_rng(seed), {_identity(fact) for fact in edited}
+    left = [item for item in keep if isinstance(item, str) or _identity(item) not in mine]
+    fitted, watched = list[Fact | str](), list[Fact | str]()
+    near = {fact.relation for fact in edited}
+    for wanted in (True, False):
+        group = [item for item in left if (not isinstance(item, str) and item.relation in near) == wanted]
+        for count, index in enumerate(rng.permutation(len(group))):
+            (watched if count % WATCHED == WATCHED - 1 else fitted).append(group[int(index)])
+    return fitted, watched
+
+
+def kept(
     model: Model,
     keep: Sequence[Fact | str],
     *,
     sample: int,
     seed: int,
-    barred: Iterable[Step] = (),
-    nearest: Collection[str] = (),
+    edited: Sequence[Fact] = (),
+    barred: Sequence[Step] = (),
     budget: int = BUDGET,
-) -> list[Step]:
-    """Rows of a sample of facts' prompts and plain texts, each asking for the token that the model prefers there now.
+) -> Kept:
+    """Draw a sample of facts' prompts and plain texts, and ask the model what it prefers there.
 
     Of a fact one prompt is drawn at a time; of a text one place, masked or (in a causal model) read up to there. Items
     are drawn in turn, shuffled by the seed, so that a sample larger than `keep` takes several prompts of an item. Four
-    fifths of the sample are of the `nearest` relations, whose facts an edit moves first. What does not suit the model,
-    and what asks the same as a row of `barred`, is passed over.
+    fifths of the sample are of the relations of the `edited` facts, which an edit moves first. What does not suit the
+    model, and what asks the same as a row of `barred`, is passed over; the tokens that those rows ask for are the
+    rivals.
 
-    Errors: EditError when nothing is left of what was given.
+    Errors: EditError for a sample of less than 1.
     """
+    if sample < 1:
+        raise EditError(f"a sample of {sample} prompts to keep: 1 or more expected")
     rng, found = np.random.default_rng(seed), dict[tuple[tuple[int, ...], int], Step]()
     taken = {(row.ids, row.answer_position) for row in barred}
+    nearest = {fact.relation for fact in edited}
     near = [item for item in keep if not isinstance(item, str) and item.relation in nearest]
     for items, wanted in ((near, sample * 4 // 5), (keep, sample)):
         for _ in range(0, wanted, max(1, len(items))):
@@ -49,9 +110,12 @@ def kept_rows(
                 row = _row(model, items[int(index)], rng)
                 if row is not None and (row.ids, row.answer_position) not in taken:
                     found.setdefault((row.ids, row.answer_position), row)
-    if keep and not found:
-        raise EditError(f"none of the {len(keep)} facts and texts to keep suits {model.name}")
-    return _preferred(model, list(found.values()), budget)
+    return _preferred(model, list(found.values()), sorted({row.answer_id for row in barred}), budget)
+
+
+def _identity(fact: Fact) -> tuple[str, ...]:
+    """What makes two facts one, whatever their answers and prompts; without a subject it is the prompts."""
+    return (fact.relation, fact.subject) if fact.subject is not None else (fact.relation, "", *fact.prompts)
 
 
 def _row(model: Model, item: Fact | str, rng: np.random.Generator) -> Step | None:
@@ -81,13 +145,17 @@ def _text_row(model: Model, text: str, rng: np.random.Generator) -> Step | None:
     return Step(tuple(ids[:place]), ids[place], place - 1, place - 1)
 
 
-def _preferred(model: Model, rows: Sequence[Step], budget: int) -> list[Step]:
+def _preferred(model: Model, rows: Sequence[Step], rivals: Sequence[int], budget: int) -> Kept:
     """The same rows, each asking for the token that the model prefers."""
     tokens = [row.answer_id for row in rows]
+    leads = torch.zeros(len(rows), dtype=torch.float64, device=model.device)
     for batch, logits in all_logits(model, rows, budget):
-        for index, token in zip(batch, logits.argmax(1).tolist(), strict=True):
+        first = logits.argmax(1).tolist()
+        leads[batch] = lead_of(logits, first, rivals).double()
+        for index, token in zip(batch, first, strict=True):
             tokens[index] = int(token)
-    return [replace(row, answer_id=token) for row, token in zip(rows, tokens, strict=True)]
+    asked = tuple(replace(row, answer_id=token) for row, token in zip(rows, tokens, strict=True))
+    return Kept(asked, tuple(rivals), leads)
 
 
 def preferred_log_odds(model: Model, rows: Sequence[Step], *, budget: int = BUDGET) -> Float[Tensor, " row"]:
