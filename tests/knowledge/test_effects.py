@@ -65,3 +65,9 @@ def test_controls_say_when_a_layer_is_too_small() -> None:
         everything.random_like(0)
     with pytest.raises(na.NeuronError, match="no free neuron"):
         matched_control(everything, layout.zeros(), 0)
+
+
+def test_a_gain_that_breaks_the_model_is_refused_and_not_told_as_an_effect(planted: na.Model) -> None:
+    fact = planted_facts()[0]
+    with pytest.raises(na.InterventionError, match=r"times 1e\+38 the logits of .* are not finite"):
+        na.effects(planted, fact, na.locate(planted, fact), gains=[1.0, 1e38])

@@ -91,6 +91,23 @@ def test_paraphrases_that_the_model_did_not_know_are_told_apart(model: na.Model)
     assert measured(table)["generalisation, known"] == (0.0, 1.0, 1)
 
 
+def test_a_model_whose_logits_are_no_numbers_has_lost_everything(model: na.Model) -> None:
+    """Comparisons with NaN are all false, so that its answers would stand first of all."""
+
+    def broken(edited: na.Model, case: na.EditCase) -> na.Edit:
+        edit = updated(edited, case)
+        edited.module.get_output_embeddings().register_forward_hook(lambda _m, _a, out: out * torch.nan)
+        return edit
+
+    table = na.judge_edits(model, [case_of(1, "answer3")], broken)
+    model.module.get_output_embeddings()._forward_hooks.clear()
+    found = measured(table)
+    assert (found["success rate"][1], found["reliability"][1], found["locality"][1]) == (0.0, 0.0, 0.0)
+    assert found["P(new)"][1] == 0.0
+    assert found["rank(new)"][1] == found["rank(old)"][1] == len(model.tokenizer)
+    assert not table["generated_after"].any()
+
+
 def test_random_neurons_change_nothing(model: na.Model) -> None:
     def at_random(edited: na.Model, case: na.EditCase) -> na.Edit:
         dead = edited.layout().set(["L0.U28", "L1.U29"])

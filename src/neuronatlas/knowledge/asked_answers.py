@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import torch
 
 from neuronatlas.knowledge.facts import FactError, split_prompt
-from neuronatlas.models.answers import log_odds
+from neuronatlas.models.answers import broken_rows, log_odds
 from neuronatlas.models.asking import BUDGET, all_logits
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Query, QueryError, Step, place_tokens, query
 
-__all__ = ["Said", "ask", "ask_queries", "encoded"]
+__all__ = ["NO_CHOICE", "Said", "ask", "ask_queries", "encoded"]
+
+NO_CHOICE = -1
+"""Stands for the first choice of a model that has none, its logits being no numbers."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Said:
     how many they are. `rank`: the worst rank of a token, 1 being the first choice. `right`: the share of the
     tokens that are the first choice, each after the right ones (teacher-forced). `generated`: whether the model, left
     to choose each next token itself, says this answer; it does where every token is the first choice. `choices`: the
-    ids that it prefers in the places of the tokens.
+    ids that it prefers in the places of the tokens. Logits that are no numbers choose nothing: log P is then -inf, the
+    rank that of the last token, and the choice `NO_CHOICE`.
     """
 
     log_probability: float
@@ -83,11 +87,18 @@ def ask_queries(model: Model, queries: Sequence[Query], *, budget: int = BUDGET)
 
 
 def _each(logits: torch.Tensor, steps: Sequence[Step]) -> list[tuple[float, int, int]]:
-    """Log P, rank and first choice of each step's token; equal logits share the better rank only with the first."""
+    """Log P, rank and first choice of each step's token; equal logits share the better rank only with the first.
+
+    All comparisons with a NaN are false, so that rows of such logits would count as won: they count as lost.
+    """
     tokens = [step.answer_id for step in steps]
     odds = log_odds(logits, tokens)[1]
     logs = torch.nn.functional.logsigmoid(odds)
     wanted = torch.tensor(tokens, device=logits.device)[:, None]
     own, columns = logits.gather(1, wanted), torch.arange(logits.shape[1], device=logits.device)
     above = (logits > own) | ((logits == own) & (columns < wanted))
-    return list(zip(logs.tolist(), (above.sum(1) + 1).tolist(), logits.argmax(1).tolist(), strict=True))
+    broken = broken_rows(logits)
+    logs = logs.masked_fill(broken, -torch.inf)
+    ranks = (above.sum(1) + 1).masked_fill(broken, logits.shape[1])
+    choices = logits.argmax(1).masked_fill(broken, NO_CHOICE)
+    return list(zip(logs.tolist(), ranks.tolist(), choices.tolist(), strict=True))

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from neuronatlas.knowledge.attribution import fact_queries
 from neuronatlas.knowledge.facts import Fact
-from neuronatlas.models.answers import Answered, read_answers, regrouped
+from neuronatlas.models.answers import Answered, broken_rows, read_answers, regrouped
 from neuronatlas.models.heads import answer_logits
-from neuronatlas.models.hooks import scale_rows
+from neuronatlas.models.hooks import InterventionError, scale_rows
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Query, Step, by_shape
 from neuronatlas.models.ways import Prompts
@@ -52,7 +52,8 @@ def effects(
     preferred then; of several, each after the right ones before it). Gain 0 suppresses, 2 doubles, 1 changes nothing.
     The neurons are scaled at the answer's place, or at `position`, as in `attribute`.
 
-    Errors: FactError, QueryError; LayoutMismatchError when the neurons are not of this model as it is now.
+    Errors: FactError, QueryError; LayoutMismatchError when the neurons are not of this model as it is now;
+    InterventionError for a gain under which the model's logits are no finite numbers.
 
     >>> import neuronatlas as na
     >>> model = na.load(na.specimen_folder())
@@ -105,6 +106,13 @@ def _run_batch(model: Model, asked: Sequence[tuple[Step, Trial]]) -> list[Answer
     prompts, site = Prompts.of(steps, model.device), trials[0].neurons.layout.site
     with torch.no_grad(), scale_rows(model, _factors(trials, model), prompts.positions, site):
         logits = answer_logits(model, prompts.ids, prompts.answer_positions, prompts.decoder_ids)
+    broken = broken_rows(logits).nonzero().flatten().tolist()
+    if broken:
+        trial = trials[broken[0]]
+        raise InterventionError(
+            f"with {len(trial.neurons)} neurons times {trial.gain} the logits of \"{trial.query.text}\" are not finite "
+            'numbers: a smaller gain expected, or load the model with dtype="float32"'
+        )
     return read_answers(model, steps, logits)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
-from neuronatlas.knowledge.asked_answers import Said, ask_queries, encoded
+from neuronatlas.knowledge.asked_answers import NO_CHOICE, Said, ask_queries, encoded
 from neuronatlas.knowledge.edit_cases import EditCase
 from neuronatlas.knowledge.edits import Edit, EditError
 from neuronatlas.knowledge.facts import Fact
@@ -172,11 +172,15 @@ def _judged(
 
 def _row(asked: Asked, was: Said, now: Said) -> dict[str, object]:
     found: dict[str, object] = {"case": asked.case, "group": asked.group, "prompt": asked.prompt}
-    found |= {"answer": asked.answer, "tokens": was.tokens, "same_choice": was.choices == now.choices}
+    found |= {"answer": asked.answer, "tokens": was.tokens, "same_choice": _kept(was, now)}
     for when, said in (("before", was), ("after", now)):
         found |= {f"log_p_{when}": said.log_probability, f"rank_{when}": said.rank}
         found |= {f"right_{when}": said.right, f"generated_{when}": said.generated}
     return found
+
+
+def _kept(was: Said, now: Said) -> bool:
+    return was.choices == now.choices and NO_CHOICE not in now.choices
 
 
 def _prompts(

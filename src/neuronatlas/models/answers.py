@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Query, Step
 
-__all__ = ["Answered", "joined", "log_odds", "read_answers", "regrouped"]
+__all__ = ["Answered", "broken_rows", "joined", "log_odds", "read_answers", "regrouped"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,17 @@ def log_odds(
     others[rows, columns] = -torch.inf
     odds = chosen - torch.logsumexp(others, dim=1)
     return torch.sigmoid(odds), odds
+
+
+def broken_rows(logits: Float[Tensor, "row token"]) -> Bool[Tensor, " row"]:
+    """Which rows are no outcome of a model: those with a NaN or an infinity, or with no token that may be chosen.
+
+    A token that a model rules out has -inf, which is no fault.
+
+    >>> broken_rows(torch.tensor([[0.0, -torch.inf], [0.0, torch.nan], [torch.inf, 0.0]])).tolist()
+    [False, True, True]
+    """
+    return ~torch.isfinite(logits.amax(1))
 
 
 def read_answers(model: Model, steps: Sequence[Step], logits: Float[Tensor, "row token"]) -> list[Answered]:
