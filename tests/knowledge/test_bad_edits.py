@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import neuronatlas as na
+from neuronatlas.knowledge.edits import require_known
+from neuronatlas.models import model as model_module
 from neuronatlas.neurons import LayoutMismatchError
 from tests.knowledge.planted import planted_facts, planted_model, planted_neurons
 from tests.knowledge.test_edits import bits
@@ -91,3 +93,30 @@ def test_an_edit_undone_twice_and_a_folder_that_exists(model: na.Model, way: Way
     assert list(tmp_path.iterdir()) == []
     edit.undo()
     refused(model, na.EditError, "was undone already", edit.undo)
+
+
+@pytest.mark.parametrize("step", ["make", "undo", "redo"])
+def test_an_edit_that_is_interrupted_leaves_model_and_record_as_they_were(
+    model: na.Model, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading all weights for the digest takes long; whatever stops it, the next try finds what the first one found."""
+    neurons, first = planted_neurons(model.layout(), 1), updated(model, "answer2", planted_neurons(model.layout(), 1))
+    if step == "redo":
+        first.undo()
+
+    others = planted_neurons(model.layout(), 3)
+    act = {"make": lambda: na.erase(model, others), "undo": first.undo, "redo": first.redo}[step]
+    known, digest, before, standing = model.history.known(model.digest), model.digest, bits(model), na.live_edits(model)
+
+    def interrupted(_module: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(model_module, "digest_of", interrupted)
+        act()
+    assert bits(model) == before
+    assert na.live_edits(model) == standing
+    assert (model.digest, model.history.known(digest)) == (digest, known)
+    require_known(model, neurons)
+    act()
+    assert bits(model) != before

@@ -7,7 +7,8 @@ one has to go first, and `undo` says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,13 @@ class Edit:
                     "the model was changed by something else and cannot be restored"
                 )
         digest = self.model.digest
-        for change in self.changes:
-            change.slots.write(change.before)
-        self.undone = True
-        history.live.remove(self)
-        history.moved(digest, self.model.digest)
+        with _all_or_nothing(self.model, [(change.slots, change.after) for change in self.changes]):
+            for change in self.changes:
+                change.slots.write(change.before)
+            now = self.model.digest
+            history.live.remove(self)
+            history.moved(digest, now)
+            self.undone = True
 
     def redo(self) -> None:
         """Write the edit again after it was undone, as the latest of those that stand.
@@ -108,11 +111,13 @@ class Edit:
                     f"the slots in {change.slots.parameter} are not as this edit found them: undo what changed them"
                 )
         digest = self.model.digest
-        for change in self.changes:
-            change.slots.write(change.after)
-        self.undone, self.digests = False, (digest, self.model.digest)
-        self.model.history.live.append(self)
-        self.model.history.moved(*self.digests)
+        with _all_or_nothing(self.model, [(change.slots, change.before) for change in self.changes]):
+            for change in self.changes:
+                change.slots.write(change.after)
+            digests = digest, self.model.digest
+            self.model.history.live.append(self)
+            self.model.history.moved(*digests)
+            self.undone, self.digests = False, digests
 
     def diff(self) -> pl.DataFrame:
         """What changed, a row a value slot.
@@ -243,12 +248,30 @@ def apply_edit(
     if not changes:
         raise EditError(f"{kind} would change nothing: every slot already is what it would become")
     digest = model.digest
-    for change in changes:
-        change.slots.write(change.after)
-    edit = Edit(model, kind, settings, tuple(changes), (digest, model.digest))
-    model.history.live.append(edit)
-    model.history.moved(*edit.digests)
+    with _all_or_nothing(model, [(change.slots, change.before) for change in changes]):
+        for change in changes:
+            change.slots.write(change.after)
+        edit = Edit(model, kind, settings, tuple(changes), (digest, model.digest))
+        model.history.live.append(edit)
+        model.history.moved(*edit.digests)
     return edit
+
+
+@contextmanager
+def _all_or_nothing(model: Model, old: Sequence[tuple[Slots, Tensor]]) -> Iterator[None]:
+    """Give slots their old values and the model its history back when what is done inside fails or is interrupted.
+
+    The digest of a large model takes long enough for somebody to interrupt it.
+    """
+    history = model.history
+    kept = list(history.live), set(history.digests), history.current
+    try:
+        yield
+    except BaseException:
+        for slots, values in old:
+            slots.write(values)
+        history.live, history.digests, history.current = kept
+        raise
 
 
 def read_edits(model: Model, folder: str | Path) -> tuple[Edit, ...]:
