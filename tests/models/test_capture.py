@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from neuronatlas.models import InterventionError, Model, SiteError, capture, scale
+from neuronatlas.models.heads import answer_logits
 
 ModelOf = Callable[[str], Model]
 Fingerprint = Callable[[Model], object]
@@ -111,6 +112,19 @@ def test_capture_inside_an_intervention_sees_what_it_does(model_of: ModelOf, ids
         model.logits(ids)
     assert torch.equal(scaled[0][..., 7], 3 * clean[0][..., 7])
     assert torch.equal(scaled[0][..., 8:], clean[0][..., 8:])
+
+
+def test_the_head_on_single_positions_leaves_captures_and_interventions_alone(model_of: ModelOf, ids: Tensor) -> None:
+    """Its blocks are stand-ins, of which nothing is to be seen or changed once more."""
+    model, places = model_of("bert"), torch.tensor([3, 4, 5])
+    assert model.ways["head"] == ""
+    neurons = model.layout("hidden").set(["L3.U5"])
+    with torch.no_grad(), scale(model, neurons, 3.0), capture(model, "hidden") as whole:
+        right = model.logits(ids)[torch.arange(3), places]
+    with torch.no_grad(), scale(model, neurons, 3.0), capture(model, "hidden") as seen:
+        found = answer_logits(model, ids, places)
+    assert all(torch.equal(seen[layer], whole[layer]) for layer in range(4))
+    torch.testing.assert_close(found, right)
 
 
 @pytest.mark.parametrize("layer", [3, -1])

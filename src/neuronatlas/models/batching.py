@@ -39,7 +39,8 @@ def choose_way(model: Model) -> str:
     for way in ("equal",) if model.intervened_sites else WAYS[:-1]:
         key = f"{way} batches"
         if key not in model.ways:
-            model.ways[key] = _disprove(model, way)
+            with model.proving():
+                model.ways[key] = _disprove(model, way)
         if not model.ways[key]:
             return way
     return WAYS[-1]

@@ -51,7 +51,8 @@ def direct_paths(model: Model) -> Iterator[Model]:
     Errors: DirectError with the reason.
     """
     if "direct" not in model.ways:
-        model.ways["direct"] = _disproof(model)
+        with model.proving():
+            model.ways["direct"] = _disproof(model)
     if model.ways["direct"]:
         raise DirectError(f"{model.name} has no direct paths that could be followed: {model.ways['direct']}")
     with _cut(model):
@@ -165,7 +166,7 @@ def output_embedding(model: Model) -> nn.Linear:
     if not isinstance(found, nn.Linear) or not found.weight.is_floating_point() or found.weight.is_meta:
         raise DirectError(f"{model.name} has no output embedding in memory with a row for each token")
     calls: list[Call] = []
-    with torch.no_grad(), record_calls([found], calls):
+    with torch.no_grad(), model.proving(), record_calls([found], calls):
         model.logits(model.probe_ids)
         given = _given(model, calls)
         out = first_tensor(calls[0].output)

@@ -137,9 +137,10 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def gradients_refused(model: Model) -> str:
     """Why gradients do not pass through this model as they should (quantised weights), or nothing."""
     if "gradients" not in model.ways:
-        model.ways["gradients"] = disprove_gradients(
-            model.module, partial(model.logits, model.probe_ids, model.probe_decoder_ids)
-        )
+        with model.proving():
+            model.ways["gradients"] = disprove_gradients(
+                model.module, partial(model.logits, model.probe_ids, model.probe_decoder_ids)
+            )
     return model.ways["gradients"]
 
 
@@ -175,7 +176,8 @@ def _suits(kind: type[Way], model: Model, prompts: Prompts) -> bool:
     if kind in _OF_LAST_POSITION and not steps_from_last(model, prompts):
         return False
     if kind.name not in model.ways:
-        model.ways[kind.name] = _disproof(kind, model)
+        with model.proving():
+            model.ways[kind.name] = _disproof(kind, model)
     return not model.ways[kind.name]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from neuronatlas.models.calls import first_tensor, overridden, stop_after, with_first_tensor
 from neuronatlas.models.model import Model
+from neuronatlas.models.taps import asleep
 
 __all__ = [
     "Readout",
@@ -36,7 +37,8 @@ def head(model: Model, hidden: Float[Tensor, "row 1 width"]) -> Float[Tensor, "r
     # The blocks are replaced by their result, so the tokens that the model is run on do not matter.
     tokens = torch.zeros(len(hidden), 1, dtype=torch.long, device=model.device)
     forwards = {block.module: _stub(block.output, hidden) for block in model.blocks} | _turned(model)
-    with overridden(forwards):
+    # Taps are of the pass that gave `hidden`: here the blocks are stand-ins, and tokens anything.
+    with asleep(model.module), overridden(forwards):
         return model.logits(tokens)[:, 0]
 
 
@@ -168,17 +170,12 @@ def answer_logits(
     Rows that carry padding come with their attention mask.
     """
     rows, places = torch.arange(len(ids)), places.cpu()  # the last block may be on another device than the prompts
-    if decoder_ids is not None or not _head_proved(model):
+    if decoder_ids is not None or model.ways.get("head") != "":
         return model.logits(ids, decoder_ids, mask)[rows, places]
     last = model.blocks[-1]
     hidden = first_tensor(stop_after(last.module, lambda: model.logits(ids, mask=mask), nth=last.call))
     assert hidden is not None
     return head(model, hidden[rows, places].unsqueeze(1))
-
-
-def _head_proved(model: Model) -> bool:
-    # Interventions on a block's output would act twice: once in the pass, once on the stub.
-    return model.ways.get("head") == "" and "hidden" not in model.intervened_sites
 
 
 def disprove_head(model: Model) -> str:

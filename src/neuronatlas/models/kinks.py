@@ -30,7 +30,7 @@ def has_kinks(model: Model) -> bool:
 
 
 def _zeros(model: Model) -> float:
-    with torch.no_grad(), capture(model, "ffn") as seen:
+    with torch.no_grad(), model.proving(), capture(model, "ffn") as seen:
         model.logits(model.probe_ids, model.probe_decoder_ids)
     zeros = total = 0
     for layer, values in seen.items():

@@ -19,6 +19,7 @@ from neuronatlas.models.history import History
 from neuronatlas.models.sites import Site, SiteError
 from neuronatlas.models.stacks import StructureError
 from neuronatlas.models.structure import Block
+from neuronatlas.models.taps import asleep
 from neuronatlas.models.weights import coded_modules, execution_device, is_plain, stored_tensors
 from neuronatlas.neurons import Layout
 
@@ -167,6 +168,20 @@ class Model:
             yield
         finally:
             self.intervened_sites.remove(site)
+
+    @contextmanager
+    def proving(self) -> Iterator[None]:
+        """Let the interventions and captures that are active step aside: for proofs, which are of the model as it is.
+
+        What was found is kept for good, and runs on prompts that an intervention was not made for.
+        """
+        active = list(self.intervened_sites)
+        self.intervened_sites.clear()
+        try:
+            with asleep(self.module):
+                yield
+        finally:
+            self.intervened_sites[:] = active
 
 
 def run_model(

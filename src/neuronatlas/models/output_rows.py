@@ -63,7 +63,7 @@ def _head_calls(model: Model) -> list[Call]:
     inside = {module for block in model.blocks for module in block.module.modules()}
     leaves = [m for m in model.module.modules() if m not in inside and not any(True for _ in m.children())]
     last, calls = model.blocks[-1], list[Call]()
-    with torch.no_grad(), record_calls([*leaves, last.module], calls):
+    with torch.no_grad(), model.proving(), record_calls([*leaves, last.module], calls):
         model.logits(model.probe_ids)
     ends = [index for index, call in enumerate(calls) if call.module is last.module]
     return calls[ends[last.call] + 1 :]

@@ -130,7 +130,8 @@ def value_slots(model: Model, neurons: NeuronSet) -> tuple[Slots, ...]:
         taken.update((id(weight), holder.matrix, n.unit) for n in free)
         if free:
             name, layers = _sharers(model, weight, members[0])
-            axis = _proved_axis(holder, weight, free)
+            with model.proving():
+                axis = _proved_axis(holder, weight, free)
             found.append(Slots(name, holder.module, weight, holder.matrix, axis, tuple(free), layers))
     return tuple(found)
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import first_tensor, hooks, with_first_tensor
 from neuronatlas.models.experts import edited
 
-__all__ = ["Edit", "Point", "tapped"]
+__all__ = ["Edit", "Point", "asleep", "tapped"]
 
 Edit = Callable[[Float[Tensor, "row position unit"]], Float[Tensor, "row position unit"] | None]
 
@@ -45,16 +46,39 @@ class Point:
 _SEQUENCES = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
 
+_depths: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""How many times over the taps of a model are asleep; those that are set there act there."""
+
+
+@contextmanager
+def asleep(root: nn.Module) -> Iterator[None]:
+    """Let the taps that are set on a model neither see nor change anything inside; those set inside act as ever."""
+    before = _depths.get(root, 0)
+    _depths[root] = before + 1
+    try:
+        yield
+    finally:
+        _depths[root] = before
+
+
 class _Pass:
     """What a forward pass of the whole model has done so far: its rows, and how often each module was called."""
 
-    def __init__(self, shared: set[nn.Module]) -> None:
+    def __init__(self, root: nn.Module, shared: set[nn.Module]) -> None:
+        self.root, self.depth = root, _depths.get(root, 0)
         self.shared = shared
         self.rows: int | None = None
         self.count: dict[nn.Module, int] = {}
         self.number = 0
 
+    @property
+    def asleep(self) -> bool:
+        """Whether the taps are to leave this pass alone."""
+        return _depths.get(self.root, 0) != self.depth
+
     def begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.asleep:
+            return
         self.count.clear()
         self.number += 1
         sequences = (value for value in (*map(kwargs.get, _SEQUENCES), *args[:1]) if isinstance(value, Tensor))
@@ -76,6 +100,8 @@ class _Pass:
 
     def applied(self, edit: Edit, tensor: Tensor, positions_first: bool = False) -> Tensor | None:
         """Give the edit [row, position, unit] whatever the model has, and give the model's form back."""
+        if self.asleep:
+            return None
         changed = edit(self.spread(tensor, positions_first))
         if changed is None:
             return None
@@ -86,11 +112,11 @@ class _Pass:
 def tapped(root: nn.Module, edits: Mapping[Point, Edit]) -> Iterator[None]:
     """Call each edit with its point's tensor on every pass; what it returns, if anything, takes the tensor's place.
 
-    The hooks are removed on exit, whatever happens inside. Contexts nest: the outer one acts first. Where there is a
-    shared expert, the edit is called for it and for the others, in the model's order, and each call changes those that
-    it is for; the last one is given what all of them are.
+    The hooks are removed on exit, whatever happens inside, and do nothing where they are `asleep`. Contexts nest: the
+    outer one acts first. Where there is a shared expert, the edit is called for it and for the others, in the model's
+    order, and each call changes those that it is for; the last one is given what all of them are.
     """
-    state = _Pass({point.module for point in edits if point.calls > 1})
+    state = _Pass(root, {point.module for point in edits if point.calls > 1})
     handles = [root.register_forward_pre_hook(state.begin, with_kwargs=True)]
     edits = {point: edit if point.width else _of_nothing(edit) for point, edit in edits.items()}
     mixtures = [_Mixture(point, edit, state) for point, edit in edits.items() if point.side == "experts"]
@@ -156,6 +182,8 @@ def _before(
     state: _Pass, edits: Mapping[int, Edit], numbers: list[int], positions_first: bool = False
 ) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if state.asleep:
+            return None
         numbers.append(state.next_call(module))
         edit = edits.get(numbers[-1])
         if edit is None:
@@ -171,6 +199,8 @@ def _before(
 
 def _after(state: _Pass, edits: Mapping[int, Edit], numbers: list[int], positions_first: bool) -> Callable[..., Any]:
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if state.asleep:
+            return None
         edit = edits.get(numbers.pop())
         tensor = first_tensor(output)
         if edit is None or tensor is None:
