@@ -11,6 +11,10 @@ import torch
 
 import neuronatlas as na
 from neuronatlas.knowledge.asked_answers import ask
+from neuronatlas.knowledge.attribution import PromptWarning
+from neuronatlas.models.output_rows import OutputRowError
+from neuronatlas.models.queries import QueryError
+from neuronatlas.models.slots import SlotError
 from tests.knowledge.planted import planted_facts, planted_model, planted_neurons
 from tests.knowledge.test_edits import bits
 
@@ -132,6 +136,56 @@ def test_an_edit_that_is_refused_counts_as_what_it_did(model: na.Model) -> None:
     table = na.judge_edits(model, [case_of(1, "answer3")], refuse)
     assert set(table["refused"]) == {"no such luck"}
     assert measured(table)["success rate"][1] == 0.0
+
+
+def test_one_case_that_does_not_suit_loses_nothing_of_the_others(model: na.Model) -> None:
+    stranger = na.EditCase(planted_facts()[2], "elsewhere")
+    case = replace(case_of(1, "answer3"), locality=(("word0 subject4 word1 [MASK]", "nowhere"),))
+    with pytest.warns(PromptWarning) as told:
+        table = na.judge_edits(model, [stranger, case], updated)
+    assert set(table["case"]) == {1}
+    assert measured(table)["success rate"] == (0.0, 1.0, 2)
+    assert [str(one.message).split(":")[0] for one in told] == [
+        "1 of 2 cases left out, of which nothing was judged",
+        "1 of 11 prompts to judge by left out",
+    ]
+
+
+@pytest.mark.parametrize("kind", [QueryError, SlotError, OutputRowError])
+def test_an_edit_that_cannot_be_made_of_one_case_is_refused_and_bugs_are_not(
+    model: na.Model, kind: type[ValueError]
+) -> None:
+    def refuse(_model: na.Model, _case: na.EditCase) -> na.Edit:
+        raise kind("not here")
+
+    def broken(_model: na.Model, _case: na.EditCase) -> na.Edit:
+        raise TypeError("a bug")
+
+    assert set(na.judge_edits(model, [case_of(1, "answer3")], refuse)["refused"]) == {"not here"}
+    with pytest.raises(TypeError, match="a bug"):
+        na.judge_edits(model, [case_of(1, "answer3")], broken)
+
+
+def test_other_facts_are_all_but_the_edited_one(model: na.Model) -> None:
+    """Those of its subject under other relations too, and those whose subject is not known."""
+    facts = planted_facts()
+    others = [
+        *facts,
+        na.Fact("another", facts[1].subject, "answer1", facts[1].prompts[2:]),
+        *(na.Fact("nameless", None, fact.answer, fact.prompts) for fact in facts[:3]),
+    ]
+
+    def erased(edited: na.Model, _case: na.EditCase) -> na.Edit:
+        return na.erase(edited, edited.layout().set(["L0.U1"]))
+
+    def asked(fact: na.Fact) -> dict[str, int]:
+        table = na.judge_edits(model, [na.EditCase(fact, "answer4")], erased, others=others)
+        counts = table.group_by("group").len()
+        return {group: n for group, n in counts.iter_rows() if group.endswith("relation") or group.endswith("s")}
+
+    assert asked(facts[1]) == {"same relation": len(facts) - 1, "other relations": 4}
+    nameless = na.Fact("nameless", None, facts[0].answer, facts[0].prompts[:1])
+    assert asked(nameless) == {"same relation": 2, "other relations": len(facts) + 1}
 
 
 def test_a_model_is_given_back_whatever_happens_after_the_edit(model: na.Model) -> None:

@@ -5,23 +5,30 @@ Each case is judged by itself: the model is asked, edited, asked again, and give
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.asked_answers import NO_CHOICE, Said, ask_queries, encoded
+from neuronatlas.knowledge.attribution import AttributionError, PromptWarning
 from neuronatlas.knowledge.edit_cases import EditCase
 from neuronatlas.knowledge.edits import Edit, EditError
-from neuronatlas.knowledge.facts import Fact
+from neuronatlas.knowledge.facts import Fact, FactError
+from neuronatlas.models.direct import DirectError
 from neuronatlas.models.model import Model
+from neuronatlas.models.output_rows import OutputRowError
+from neuronatlas.models.quantised import GradientError
+from neuronatlas.models.queries import QueryError
+from neuronatlas.models.slots import SlotError
 
 __all__ = ["Asked", "judge_edits", "judge_erasure", "judge_together"]
 
 Editor = Callable[[Model, EditCase], Edit]
-"""Makes the edit of a case and leaves it standing; EditError where it cannot."""
+"""Makes the edit of a case and leaves it standing; EditError, or what `update` raises, where it cannot."""
 
 OTHERS = 100
 _OLD = ", old"
@@ -67,7 +74,8 @@ def judge_edits(
     `edit` makes the edit of a case: `lambda model, case: update(model, case.fact, case.new_answer)`. Of `others` (facts
     with prompts, such as the rest of the file) up to `sample` of the case's relation and as many of others are
     asked, a prompt each, drawn by the seed. An edit that is refused leaves everything as it was, which
-    counts as what it did; `refused` has the reason.
+    counts as what it did; `refused` has the reason. A case of which no prompt suits the model is left out, as is any
+    other prompt that does not: a PromptWarning says how many.
 
     Columns: case, group (see `Asked`), prompt, answer, log_p_before, log_p_after, tokens, rank_before, rank_after,
     right_before, right_after (share of the answer's tokens that are the first choice, teacher-forced),
@@ -88,12 +96,21 @@ def judge_edits(
     >>> table["group"].to_list()
     ['edited', 'edited, old']
     """
-    rows: list[dict[str, object]] = []
+    rows, left, unsuited = list[dict[str, object]](), _LeftOut(), list[str]()
     with tqdm(cases, desc="edits", disable=not progress) as bar:
         for number, case in enumerate(bar):
-            asked = list(_prompts(number, case, others, sample, np.random.default_rng([seed, number])))
-            rows += _judged(model, asked, _maker(edit, case))
-    return _table(rows)
+            rng = np.random.default_rng([seed, number])
+            asked = list(_prompts(number, case, _others(others, [case]), sample, rng))
+            try:
+                rows += _judged(model, asked, _maker(edit, case), left)
+            except _UnsuitedError as error:
+                unsuited.append(str(error))
+    if unsuited and not rows:
+        raise EditError(unsuited[0])
+    if unsuited:
+        text = f"{len(unsuited)} of {len(cases)} cases left out, of which nothing was judged: {unsuited[0]}"
+        warnings.warn(text, PromptWarning, stacklevel=2)
+    return _table(rows, left)
 
 
 def judge_together(
@@ -111,14 +128,13 @@ def judge_together(
 
     Errors: as `judge_edits`.
     """
-    mine = {(case.fact.relation, case.fact.subject) for case in cases}
-    left = [fact for fact in others if (fact.relation, fact.subject) not in mine]
+    apart, left = _others(others, cases), _LeftOut()
     asked = [
         prompt
         for number, case in enumerate(cases)
-        for prompt in _prompts(number, case, left, sample, np.random.default_rng([seed, number]))
+        for prompt in _prompts(number, case, apart, sample, np.random.default_rng([seed, number]))
     ]
-    return _table(_judged(model, asked, lambda given: edit(given, cases)))
+    return _table(_judged(model, asked, lambda given: edit(given, cases), left), left)
 
 
 def judge_erasure(
@@ -141,24 +157,43 @@ def judge_erasure(
             fact = facts[index]
             prompt = fact.prompts[int(rng.integers(len(fact.prompts)))]
             asked.append(Asked(len(asked), group, prompt, fact.answer))
-    return _table(_judged(model, asked, edit, group="same relation"))
+    left = _LeftOut()
+    return _table(_judged(model, asked, edit, left, group="same relation"), left)
 
 
 def _maker(edit: Editor, case: EditCase) -> Callable[[Model], Edit]:
     return lambda model: edit(model, case)
 
 
+class _UnsuitedError(EditError):
+    """A case of which no prompt suits the model."""
+
+
+@dataclass
+class _LeftOut:
+    """How many prompts there were to judge by, and why some were left out: one warning for all of them."""
+
+    asked: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+
+_REFUSALS = (EditError, FactError, QueryError, SlotError, OutputRowError, AttributionError, GradientError, DirectError)
+"""What an edit is refused with. Other errors are faults of what was called, not of a case."""
+
+
 def _judged(
-    model: Model, asked: Sequence[Asked], make: Callable[[Model], Edit], group: str = "edited"
+    model: Model, asked: Sequence[Asked], make: Callable[[Model], Edit], left: _LeftOut, group: str = "edited"
 ) -> list[dict[str, object]]:
     queries, skipped = encoded(model, [(one.prompt, one.answer) for one in asked])
     if not any(asked[index].group == group for index in queries):
         reason = next(iter(skipped.values()), "there are none")
-        raise EditError(f"no prompt to judge the edit by suits {model.name}: {reason}")
+        raise _UnsuitedError(f"no prompt to judge the edit by suits {model.name}: {reason}")
+    left.asked += len(asked)
+    left.reasons += skipped.values()
     before, refused = ask_queries(model, list(queries.values())), ""
     try:
         done = make(model)
-    except EditError as error:
+    except _REFUSALS as error:
         after, refused = before, str(error)
     else:
         try:
@@ -195,15 +230,30 @@ def _prompts(
     for prompt, answer in case.portability:
         yield Asked(number, "portability", prompt, answer)
     for group, same in (("same relation", True), ("other relations", False)):
-        left = [f for f in others if (f.relation == case.fact.relation) == same and f.subject != case.fact.subject]
+        left = [fact for fact in others if (fact.relation == case.fact.relation) == same]
         for index in sorted(rng.permutation(len(left))[:sample].tolist()):
             fact = left[index]
             yield Asked(number, group, fact.prompts[int(rng.integers(len(fact.prompts)))], fact.answer)
 
 
-def _table(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
+def _others(facts: Sequence[Fact], cases: Sequence[EditCase]) -> list[Fact]:
+    """Facts that are none of the cases': told by relation and subject, or where that is unknown by their prompts."""
+    mine = {(case.fact.relation, case.fact.subject) for case in cases if case.fact.subject is not None}
+    nameless = [case for case in cases if case.fact.subject is None]
+    prompts = {(c.fact.relation, prompt) for c in nameless for prompt in (*c.fact.prompts, *c.paraphrases)}
+    return [
+        fact
+        for fact in facts
+        if (fact.relation, fact.subject) not in mine and prompts.isdisjoint((fact.relation, p) for p in fact.prompts)
+    ]
+
+
+def _table(rows: Sequence[dict[str, object]], left: _LeftOut) -> pl.DataFrame:
     if not rows:
         raise EditError("no edits to judge: one case or more expected")
+    if left.reasons:
+        text = f"{len(left.reasons)} of {left.asked} prompts to judge by left out: {left.reasons[0]}"
+        warnings.warn(text, PromptWarning, stacklevel=3)
     return pl.DataFrame(rows, schema=_SCHEMA)
 
 
