@@ -110,7 +110,7 @@ def _run_batch(model: Model, asked: Sequence[tuple[Step, Trial]]) -> list[Answer
     if broken:
         trial = trials[broken[0]]
         raise InterventionError(
-            f"with {len(trial.neurons)} neurons times {trial.gain} the logits of \"{trial.query.text}\" are not finite "
+            f'with {len(trial.neurons)} neurons times {trial.gain} the logits of "{trial.query.text}" are not finite '
             'numbers: a smaller gain expected, or load the model with dtype="float32"'
         )
     return read_answers(model, steps, logits)
