@@ -24,6 +24,7 @@ from neuronatlas.models.calls import first_tensor, with_first_tensor
 from neuronatlas.models.hooks import capture
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Query, QueryError, Step, by_shape, place_tokens, query
+from neuronatlas.models.reading import text_ids
 from neuronatlas.models.slots import SITE, Slots, value_slots
 
 __all__ = ["RomeSettings", "rank_one_change", "rome"]
@@ -227,11 +228,11 @@ def _second_moments(model: Model, slots: Slots, texts: Sequence[str], layer: int
     size = len(slots.neurons)
     total, count = torch.zeros(size, size, dtype=torch.float64, device=model.device), 0
     for text in texts:
-        ids = model.tokenizer(text, truncation=True, max_length=model.max_length, return_tensors="pt").input_ids
-        if not ids.shape[1]:
+        ids = text_ids(model, [text])
+        if not ids[0]:
             continue
         with torch.no_grad(), capture(model, SITE, [layer]) as seen:
-            model.logits(ids.to(model.device))
-        keys = seen[layer][0].double()
+            model.logits(torch.tensor(ids, device=model.device))
+        keys = seen[layer][0].double().to(total.device)
         total, count = total + keys.T @ keys, count + len(keys)
     return total / max(1, count)

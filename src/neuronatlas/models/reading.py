@@ -21,10 +21,12 @@ from neuronatlas.models.model import Model
 from neuronatlas.models.queries import by_length
 from neuronatlas.neurons import NeuronSet
 
-__all__ = ["POOLINGS", "TextBlock", "TextError", "read_activations", "token_at"]
+__all__ = ["POOLINGS", "TextBlock", "TextError", "added_tokens", "read_activations", "text_ids", "token_at"]
 
 WINDOW = 512
 """Texts held at once, so that texts of one length can share a pass."""
+
+_UNBOUND = 2**31
 
 Pooling = Callable[[Float[Tensor, "row position neuron"], Bool[Tensor, "row position"]], Float[Tensor, "row neuron"]]
 
@@ -91,8 +93,9 @@ def _block(model: Model, start: int, texts: list[str], neurons: NeuronSet, pooli
     ids, cut = _encoded(model, texts)
     values = np.full((len(texts), len(neurons)), np.nan)
     peaks = np.zeros((len(texts), len(neurons)), dtype=np.int64)
-    special = torch.tensor(sorted(set(model.tokenizer.all_special_ids) - {model.tokenizer.mask_token_id}))
-    read = [index for index, row in enumerate(ids) if set(row) - set(special.tolist())]
+    added = added_tokens(model)
+    special = torch.tensor(sorted(added))
+    read = [index for index, row in enumerate(ids) if set(row) - added]
     for batch in by_length([len(ids[index]) for index in read], budget):
         chosen = [read[index] for index in batch]
         given = torch.tensor([ids[index] for index in chosen])
@@ -103,13 +106,37 @@ def _block(model: Model, start: int, texts: list[str], neurons: NeuronSet, pooli
     return TextBlock(start, texts, values, peaks, cut)
 
 
+def added_tokens(model: Model) -> set[int]:
+    """Ids of the tokens that a tokenizer adds to a text; masks and unknown words are the text's own."""
+    tokenizer = model.tokenizer
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id}
+    # Some tokenizers begin or end their texts with the token that stands for unknown words (GPT-2's).
+    own = {tokenizer.mask_token_id, tokenizer.unk_token_id} - ends - {tokenizer.pad_token_id}
+    return set(tokenizer.all_special_ids) - own
+
+
+def text_ids(model: Model, texts: Sequence[str], *, over: int = 0) -> list[list[int]]:
+    """Token ids of texts as the model reads them: from their beginning, as many as it takes.
+
+    `over` more tell the longer texts. A model without a limit reads all of a text.
+
+    >>> from neuronatlas.specimen import specimen_folder
+    >>> from neuronatlas.models import load
+    >>> model = load(specimen_folder())
+    >>> [len(row) <= model.max_length for row in text_ids(model, ["Paris is the capital of France. " * 99])]
+    [True]
+    """
+    longest = model.max_length + over
+    # Tokenizers without a limit say 10**30, which is more than they can count to themselves.
+    limits = {"truncation": True, "max_length": longest} if longest < _UNBOUND else {}
+    ids: list[list[int]] = model.tokenizer(list(texts), **limits).input_ids
+    return ids
+
+
 def _encoded(model: Model, texts: Sequence[str]) -> tuple[list[list[int]], Bool[np.ndarray, " text"]]:
-    longest = model.max_length
-    ids = model.tokenizer(list(texts), truncation=True, max_length=longest + 1).input_ids
-    cut = np.array([len(row) > longest for row in ids])
-    if cut.any():
-        ids = model.tokenizer(list(texts), truncation=True, max_length=longest).input_ids
-    return ids, cut
+    ids = text_ids(model, texts, over=1)
+    cut = np.array([len(row) > model.max_length for row in ids])
+    return (text_ids(model, texts) if cut.any() else ids), cut
 
 
 def _run(model: Model, ids: Int[Tensor, "row position"], neurons: NeuronSet) -> Float[Tensor, "row position neuron"]:
@@ -125,5 +152,5 @@ def _run(model: Model, ids: Int[Tensor, "row position"], neurons: NeuronSet) -> 
 
 def token_at(model: Model, text: str, place: int) -> str:
     """The token at a place of a text as the model reads it."""
-    ids = model.tokenizer(text, truncation=True, max_length=model.max_length).input_ids
+    [ids] = text_ids(model, [text])
     return str(model.tokenizer.convert_ids_to_tokens(ids[place]))
