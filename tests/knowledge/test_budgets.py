@@ -17,6 +17,7 @@ from transformers import (
 )
 
 import neuronatlas as na
+from neuronatlas.knowledge import budgets
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.budgets import found_budget
 from neuronatlas.models.memory import LiveBytes, MemoryLimitError
@@ -114,3 +115,32 @@ def test_a_limit_below_one_prompt_is_refused_with_both_numbers(model: na.Model) 
 def test_budgets_that_cannot_be_read_are_refused(model: na.Model, budget: int | str, said: str) -> None:
     with pytest.raises(MemoryLimitError, match=said):
         list(attribute_queries(model, queries(model, 1), budget=budget))
+
+
+def test_a_device_without_memory_for_the_first_size_is_given_less(
+    model: na.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The work is refused from so many token positions on, as a device does that has no memory for it."""
+    right = budgets.path_gradients
+
+    def within(most: int) -> None:
+        def run(*given: Any, budget: int, chunks: int, **named: Any) -> Any:
+            if budget > most:
+                raise torch.OutOfMemoryError("no memory")
+            return right(*given, budget=budget, chunks=chunks, **named)
+
+        monkeypatch.setattr(budgets, "path_gradients", run)
+
+    monkeypatch.setattr(budgets, "_FIRST", 16)
+    within(32)
+    assert found_budget(model, queries(model, 32), "900GB", **RULE) == 32
+    monkeypatch.setattr(budgets._Work, "_prove", lambda _work: None)
+    within(4)
+    assert found_budget(model, queries(model, 32), "900GB", **RULE) == 4
+    within(0)
+    with pytest.raises(MemoryLimitError, match="8 tokens takes more memory than the device has beside the weights"):
+        found_budget(model, queries(model, 32), "900GB", **RULE)
+    monkeypatch.undo()
+    within(0)
+    with pytest.raises(MemoryLimitError, match="8 tokens takes more memory than the device has beside the weights"):
+        found_budget(model, queries(model, 32), "900GB", **RULE)

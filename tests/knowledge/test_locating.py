@@ -1,11 +1,22 @@
 """Locating: known neurons are given back, and the shared-prompts rule is the paper's."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import neuronatlas as na
-from neuronatlas.knowledge.refinement import Shared, count_prompts, refine, required_prompts, tune_share
+from neuronatlas.knowledge import budgets
+from neuronatlas.knowledge.locating import TuningWarning
+from neuronatlas.knowledge.refinement import (
+    RefinementError,
+    Shared,
+    count_prompts,
+    refine,
+    required_prompts,
+    tune_share,
+)
 from neuronatlas.neurons import Neuron
 from tests.knowledge.planted import FACTS, planted_facts, planted_neurons
 
@@ -77,6 +88,36 @@ def test_the_share_moves_by_a_twentieth_until_facts_have_two_to_five_neurons(
     tuned = tune_share([fact, fact])
     assert (tuned.share, tuned.passes, tuned.reached) == (share, passes, reached)
     assert tuned.mean_neurons == len(refine(fact, share).neurons)
+
+
+def test_a_share_that_tuning_did_not_reach_is_told(planted: na.Model) -> None:
+    facts = planted_facts()
+    assert {found.reached for found in na.locate(planted, facts)} == {True}
+    assert na.locate(planted, facts[0]).reached is None
+    with pytest.warns(TuningWarning, match="in 1 of 1 relations: 'planted' has 1.0 at a share of 0.45") as told:
+        missed = na.locate(planted, facts, threshold=1.0)
+    assert len(told) == 1
+    assert {(found.reached, found.share) for found in missed} == {(False, 0.45)}
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan"), float("inf"), "tune"])
+def test_a_share_that_is_none_is_refused(planted: na.Model, share: Any) -> None:
+    with pytest.raises(RefinementError, match=r"^share is .*: a number above 0 and up to 1 expected, or 'tuned'$"):
+        na.locate(planted, planted_facts()[0], share=share)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.2, float("nan"), float("inf")])
+def test_a_threshold_that_is_none_is_refused(planted: na.Model, threshold: float) -> None:
+    with pytest.raises(RefinementError, match=r"^threshold is .*: a number above 0 expected"):
+        na.locate(planted, planted_facts(), threshold=threshold)
+
+
+def test_a_budget_is_found_once_for_all_facts(planted: na.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(budgets, "_room", lambda _model, budget: asked.append(budget) or 10**9)
+    facts = planted_facts()
+    assert na.locate(planted, facts, budget="auto") == na.locate(planted, facts)
+    assert asked == ["auto"]
 
 
 def test_facts_that_stand_twice_are_refused(planted: na.Model) -> None:

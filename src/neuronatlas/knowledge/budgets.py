@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -59,29 +60,33 @@ def found_budget(
     # Rules that integrate nothing take no more than a gradient.
     taken_as = rule if rule in QUADRATURES else "grad-x-activation"
     nodes, weights = rule_nodes(taken_as, usual_steps(taken_as, steps, kinks=has_kinks(model)))
-    work = _Work(model, longest, nodes, weights, site or model.default_site, routing)
+    try:
+        work = _Work(model, longest, nodes, weights, site or model.default_site, routing)
+    except torch.OutOfMemoryError as error:
+        raise _too_little(longest, math.inf, limit) from error
     size = _FIRST
     taken = work.memory(size)
     while taken > limit and size > 1:
         size //= 2
         taken = work.memory(size)
     if taken > limit:
-        raise MemoryLimitError(
-            f"one prompt of {sum(longest.shape)} tokens takes {taken / 1e6:,.1f} MB beside the weights, "
-            f"{max(limit, 0) / 1e6:,.1f} MB are left: raise the limit, or spread the model over more devices"
-        )
+        raise _too_little(longest, taken, limit)
     most = _MOST if model.device.type == "cpu" else _MOST_ON_GPU
     enough = work.positions * sum(len(asked.steps) for asked in queries)
     while 2 * taken <= limit and 2 * size <= most and size < enough:
-        try:
-            more = work.memory(2 * size)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            break
+        more = work.memory(2 * size)
         if more > limit:
             break
         size, taken = 2 * size, more
     return size
+
+
+def _too_little(longest: Step, taken: float, limit: float) -> MemoryLimitError:
+    takes = f"{taken / 1e6:,.1f} MB" if math.isfinite(taken) else "more memory than the device has"
+    return MemoryLimitError(
+        f"one prompt of {sum(longest.shape)} tokens takes {takes} beside the weights, "
+        f"{max(limit, 0) / 1e6:,.1f} MB are left: raise the limit, or spread the model over more devices"
+    )
 
 
 class _Work:
@@ -93,7 +98,11 @@ class _Work:
         self.model, self.step, self.nodes, self.weights = model, step, nodes, weights
         self.site: str = site
         self.routing: Routing = routing
-        # Proves the ways that there are, which takes memory of its own but once.
+        self._prove()
+
+    def _prove(self) -> None:
+        """Prove the ways that there are, which takes memory of its own but once."""
+        model, nodes, weights, site, routing = self.model, self.nodes, self.weights, self.site, self.routing
         path_gradients(model, self._prompts(1), nodes, weights, site=site, budget=_FIRST, routing=routing, chunks=1)
 
     @property
@@ -104,22 +113,26 @@ class _Work:
     def _prompts(self, count: int) -> Prompts:
         return Prompts.of([self.step] * count, self.model.device)
 
-    def memory(self, budget: int) -> int:
-        """Most bytes alive at once, for a batch of as many prompts as the budget allows."""
+    def memory(self, budget: int) -> float:
+        """Most bytes alive at once, for a batch of as many prompts as the budget allows; inf where there are not."""
         count = max(1, budget // sum(self.step.shape))
         with LiveBytes() as live:
-            path = path_gradients(
-                self.model,
-                self._prompts(count),
-                self.nodes,
-                self.weights,
-                site=self.site,
-                budget=budget,
-                routing=self.routing,
-                chunks=1,
-            )
-            path.scores()
-        return int(live.peak)
+            try:
+                path = path_gradients(
+                    self.model,
+                    self._prompts(count),
+                    self.nodes,
+                    self.weights,
+                    site=self.site,
+                    budget=budget,
+                    routing=self.routing,
+                    chunks=1,
+                )
+                path.scores()
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                return math.inf
+        return float(live.peak)
 
 
 def _room(model: Model, budget: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, overload
@@ -9,24 +10,38 @@ from typing import Literal, overload
 import numpy as np
 
 from neuronatlas.knowledge.attribution import Attribution, attribute_queries, fact_queries
-from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget
+from neuronatlas.knowledge.budgets import DEFAULT_BUDGET, Budget, found_budget
 from neuronatlas.knowledge.corruptions import Corruption
 from neuronatlas.knowledge.facts import Fact, check_facts
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
-from neuronatlas.knowledge.refinement import FIRST_SHARE, Shared, coarse_set, count_prompts, refine, tune_share
+from neuronatlas.knowledge.refinement import (
+    FIRST_SHARE,
+    Shared,
+    Tuned,
+    check_refinement,
+    coarse_set,
+    count_prompts,
+    refine,
+    tune_share,
+)
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import place_tokens
 from neuronatlas.models.ways import Routing
 from neuronatlas.neurons import NeuronScores, NeuronSet
 
-__all__ = ["KnowledgeNeurons", "locate"]
+__all__ = ["KnowledgeNeurons", "TuningWarning", "locate"]
+
+
+class TuningWarning(UserWarning):
+    """Tuning the share of prompts did not give the facts of a relation 2 to 5 neurons on average."""
 
 
 @dataclass(frozen=True)
 class KnowledgeNeurons(NeuronSet):
     """The neurons that express a fact, in address order, with each one's share of prompts and mean score.
 
-    `share` is the share of prompts that was asked for; `weak` says that the fact has fewer than three prompts. Where
+    `share` is the share of prompts that was asked for, `reached` whether tuning it gave the facts of the relation 2 to
+    5 neurons on average (None where it was not tuned); `weak` says that the fact has fewer than three prompts. Where
     the answer has several tokens, scores are of log P of the whole, and `tokens` holds the neurons found for each token
     alone, by the same rule.
     """
@@ -36,6 +51,11 @@ class KnowledgeNeurons(NeuronSet):
     share: float = FIRST_SHARE
     weak: bool = False
     tokens: tuple[NeuronSet, ...] = ()
+    reached: bool | None = None
+
+
+_Share = tuple[float, bool | None]
+"""A share of prompts, and whether tuning it reached what is wanted (None where it was not tuned)."""
 
 
 @overload
@@ -86,9 +106,11 @@ def locate(
 
     A neuron is kept when its score is at least `threshold` (0.2; 0.5 for the activation baseline) of the largest one in
     at least max(share * n, min(3, n)) of the fact's n prompts. `share` is a number (0.7 for a single fact) or, for many
-    facts, "tuned": the paper's search, relation by relation, for 2 to 5 neurons a fact (the default for many).
+    facts, "tuned": the paper's search, relation by relation, for 2 to 5 neurons a fact (the default for many). Where
+    that is not reached a TuningWarning says so, and `reached` of what is found.
 
-    Errors: those of `attribute`; FactError also for a fact that stands twice.
+    Errors: those of `attribute`; FactError also for a fact that stands twice; RefinementError for a share that is not
+    in (0, 1] or "tuned", or a threshold that is not above 0.
 
     >>> import neuronatlas as na
     >>> model = na.load(na.specimen_folder())
@@ -98,39 +120,47 @@ def locate(
     (True, True)
     """
     many = [facts] if isinstance(facts, Fact) else list(facts)
+    check_refinement(share, threshold)
     check_facts(many, place_tokens(model))
     wanted: float | Literal["tuned"] = (
         share if share is not None else FIRST_SHARE if isinstance(facts, Fact) else "tuned"
     )
+    queries = [list(fact_queries(model, fact, position=position, site=site).values()) for fact in many]
+    every = [asked for each in queries for asked in each]
+    # Found once: what is free is not what it was when results are held, and finding it takes passes.
+    budget = found_budget(model, every, budget, rule=rule, steps=steps, site=site, routing=routing)
+
+    def counted(given: Sequence[NeuronScores]) -> Shared:
+        return count_prompts([coarse_set(one, rule=rule, threshold=threshold) for one in given])
+
     found: list[tuple[Shared, list[Attribution], list[Shared]]] = []
-    for fact in many:
-        queries = list(fact_queries(model, fact, position=position, site=site).values())
-        found_scores = attribute_queries(
-            model,
-            queries,
-            rule=rule,
-            steps=steps,
-            site=site,
-            budget=budget,
-            routing=routing,
-            corruption=corruption,
+    for each in queries:
+        scores = list(
+            attribute_queries(
+                model, each, rule=rule, steps=steps, site=site, budget=budget, routing=routing, corruption=corruption
+            )
         )
-        scores = list(found_scores)
-
-        def counted(given: Sequence[NeuronScores]) -> Shared:
-            return count_prompts([coarse_set(one, rule=rule, threshold=threshold) for one in given])
-
         found.append((counted(scores), scores, [counted(token) for token in _by_token(scores)]))
     by_relation = _shares(many, [shared for shared, _, _ in found], wanted)
     sets = [_refined(*one, by_relation[fact.relation]) for fact, one in zip(many, found, strict=True)]
     return sets[0] if isinstance(facts, Fact) else sets
 
 
-def _shares(facts: Sequence[Fact], shared: Sequence[Shared], wanted: float | Literal["tuned"]) -> dict[str, float]:
+def _shares(facts: Sequence[Fact], shared: Sequence[Shared], wanted: float | Literal["tuned"]) -> dict[str, _Share]:
     relations = dict.fromkeys(fact.relation for fact in facts)
     if wanted != "tuned":
-        return dict.fromkeys(relations, float(wanted))
-    return {r: tune_share([s for f, s in zip(facts, shared, strict=True) if f.relation == r]).share for r in relations}
+        return dict.fromkeys(relations, (float(wanted), None))
+    tuned = {r: tune_share([s for f, s in zip(facts, shared, strict=True) if f.relation == r]) for r in relations}
+    _warn_of_missed({relation: outcome for relation, outcome in tuned.items() if not outcome.reached}, len(tuned))
+    return {relation: (outcome.share, outcome.reached) for relation, outcome in tuned.items()}
+
+
+def _warn_of_missed(missed: dict[str, Tuned], total: int) -> None:
+    if missed:
+        relation, outcome = next(iter(missed.items()))
+        text = f"tuning did not reach 2 to 5 neurons a fact in {len(missed)} of {total} relations"
+        found = f"{relation!r} has {outcome.mean_neurons:.1f} at a share of {outcome.share}"
+        warnings.warn(f"{text}: {found}", TuningWarning, stacklevel=4)
 
 
 def _by_token(scores: Sequence[Attribution]) -> list[list[Attribution]]:
@@ -139,8 +169,11 @@ def _by_token(scores: Sequence[Attribution]) -> list[list[Attribution]]:
     return [[score.tokens[n] for score in scores if len(score.tokens) > n] for n in range(longest)]
 
 
-def _refined(shared: Shared, scores: Sequence[Attribution], tokens: Sequence[Shared], share: float) -> KnowledgeNeurons:
+def _refined(
+    shared: Shared, scores: Sequence[Attribution], tokens: Sequence[Shared], chosen: _Share
+) -> KnowledgeNeurons:
+    share, reached = chosen
     layout, refined = scores[0].layout, refine(shared, share)
     each = tuple(NeuronSet(layout, refine(token, share).neurons) for token in tokens)
     means = tuple(float(np.mean([s[neuron] for s in scores])) for neuron in refined.neurons)
-    return KnowledgeNeurons(layout, refined.neurons, refined.shares, means, share, refined.weak, each)
+    return KnowledgeNeurons(layout, refined.neurons, refined.shares, means, share, refined.weak, each, reached)

@@ -6,13 +6,25 @@ in the coarse sets of enough of the fact's prompts, so that what belongs to one 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from neuronatlas.neurons import Neuron, NeuronScores, NeuronSet
 
-__all__ = ["Refined", "Shared", "Tuned", "coarse_set", "count_prompts", "refine", "required_prompts", "tune_share"]
+__all__ = [
+    "Refined",
+    "RefinementError",
+    "Shared",
+    "Tuned",
+    "check_refinement",
+    "coarse_set",
+    "count_prompts",
+    "refine",
+    "required_prompts",
+    "tune_share",
+]
 
 COARSE_THRESHOLDS = {"activation": 0.5}
 """Coarse threshold of the rules that do not use the usual one."""
@@ -20,6 +32,10 @@ COARSE_THRESHOLDS = {"activation": 0.5}
 COARSE_THRESHOLD = 0.2
 FIRST_SHARE, STEP, MOST_PASSES = 0.7, 0.05, 6
 WANTED = (2.0, 5.0)
+
+
+class RefinementError(ValueError):
+    """A share of prompts or a coarse threshold that makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,22 @@ class Tuned:
     passes: int
     mean_neurons: float
     reached: bool
+
+
+def check_refinement(share: float | str | None, threshold: float | None) -> None:
+    """Make sure of a share of prompts in (0, 1], or "tuned", and of a threshold above 0; None stands for the usual one.
+
+    Errors: RefinementError.
+
+    >>> check_refinement(share=0.7, threshold=None)
+    >>> check_refinement(share="tuned", threshold=-1.0)
+    Traceback (most recent call last):
+    neuronatlas.knowledge.refinement.RefinementError: threshold is -1.0: a number above 0 expected (0.2 is usual)
+    """
+    if share is not None and share != "tuned" and (isinstance(share, str) or not 0 < share <= 1):
+        raise RefinementError(f"share is {share!r}: a number above 0 and up to 1 expected, or 'tuned'")
+    if threshold is not None and not 0 < threshold < math.inf:
+        raise RefinementError(f"threshold is {threshold}: a number above 0 expected ({COARSE_THRESHOLD} is usual)")
 
 
 def coarse_set(scores: NeuronScores, *, rule: str, threshold: float | None = None) -> NeuronSet:
