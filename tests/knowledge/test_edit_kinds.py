@@ -9,6 +9,8 @@ import torch
 import transformers
 
 import neuronatlas as na
+from neuronatlas.knowledge.edits import require_known
+from neuronatlas.neurons import LayoutMismatchError
 from neuronatlas.studies.sweep.toys import Architecture, Kind, build, toy_tokenizer
 
 CLASSES: dict[str, tuple[str, Kind]] = {
@@ -78,6 +80,29 @@ def test_a_saved_edit_is_loaded_by_transformers_and_undone_from_its_folder(name:
     read.undo()
     edit.undo()
     assert all(torch.equal(tensor, clean[key]) for key, tensor in again.module.state_dict().items())
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_neurons_found_before_an_edit_are_good_in_the_model_that_was_saved_with_it(
+    undone: bool, tmp_path: Path
+) -> None:
+    model = model_of.__wrapped__("gpt2")
+    before, between = some(model), na.erase(model, model.layout("ffn").set(["L1.U7"]))
+    edit = na.erase(model, model.layout("ffn").set(["L1.U3"]))
+    if undone:
+        between.undo()
+    again = na.load(edit.save(tmp_path / "edited"))
+    with pytest.raises(LayoutMismatchError):
+        require_known(again, before)
+    na.read_edits(again, tmp_path / "edited")
+    assert list(require_known(again, before)) == list(before)
+    for read in reversed(na.live_edits(again)):
+        read.undo()
+        assert list(require_known(again, before)) == list(before)
+    with torch.no_grad():
+        next(again.module.parameters()).add_(1.0)
+    with pytest.raises(LayoutMismatchError):
+        require_known(again, before)
 
 
 def test_layers_that_share_weights_all_stand_in_the_record() -> None:

@@ -198,7 +198,8 @@ def save_edits(model: Model, folder: str | Path) -> Path:
         for group, change in enumerate(edit.changes):
             tensors |= {f"{number}.{group}.before": change.before, f"{number}.{group}.after": change.after}
     about = {"model": model.name, "revision": model.revision, "dtype": str(model.dtype).removeprefix("torch.")}
-    record = about | {"digest": model.digest, "versions": versions(), "edits": edits}
+    known = sorted(model.history.known(model.digest))
+    record = about | {"digest": model.digest, "known": known, "versions": versions(), "edits": edits}
     write_folder(model, path, record, tensors)
     return path
 
@@ -305,6 +306,10 @@ def read_edits(model: Model, folder: str | Path) -> tuple[Edit, ...]:
     except (KeyError, TypeError, NeuronError) as error:
         raise EditError(f"the record of edits in {folder} does not fit the model: {error}") from error
     model.history.live.extend(edits)
+    for edit in edits:
+        model.history.moved(*edit.digests)
+    # Edits that were undone before the model was saved moved its digest too.
+    model.history.resumed(map(str, record.get("known", ())), model.digest)
     return tuple(edits)
 
 

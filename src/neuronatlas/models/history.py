@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,3 +31,8 @@ class History:
         """Note that an edit, or the undoing of one, led from one digest to the next."""
         self.digests = {*self.known(before), after}
         self.current = after
+
+    def resumed(self, known: Iterable[str], now: str) -> None:
+        """Note digests that led to the one that the model has, as a record says."""
+        self.digests = {*self.known(now), *known, now}
+        self.current = now
