@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import neuronatlas as na
 from neuronatlas.models.asking import all_logits, batched, step_logits
-from neuronatlas.models.batching import WAYS, batches
+from neuronatlas.models.batching import WAYS, batches, choose_way
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=30)
 
@@ -63,3 +63,29 @@ def test_prompts_of_any_lengths_share_a_pass_and_get_what_they_get_alone(kind: s
         torch.testing.assert_close(logits, alone.detach(), rtol=1e-4, atol=1e-4)
     with na.suppress(model, model.layout().set(["L0.U1"])):  # it may name positions that padding would move
         assert len(batched(model, steps)) == len({step.shape for step in steps})
+
+
+def test_a_model_whose_rows_move_each_other_is_asked_one_prompt_at_a_time() -> None:
+    module = na.load(na.specimen_folder())
+    head = module.module.get_submodule("bert.encoder.layer.1.output.dense")
+    # Rows of one pass take from each other: what a fault of some kernels or of routing does.
+    head.register_forward_hook(lambda _module, _given, out: out - out.mean(0, keepdim=True))
+    prompts = ["The capital of France is [MASK].", "The capital of Japan is [MASK]."]
+    steps = [na.attribute(module, prompt, "Paris", rule="activation").query.first for prompt in prompts]
+    assert len({step.shape for step in steps}) == 1
+    assert batched(module, steps) == [[0], [1]]
+    assert "moves by" in module.ways["equal batches"]
+    for batch, logits in all_logits(module, steps):
+        torch.testing.assert_close(logits, step_logits(module, [steps[index] for index in batch]).detach())
+
+
+def test_a_model_that_raises_in_a_batch_is_asked_one_prompt_at_a_time() -> None:
+    model = na.load(na.specimen_folder())
+
+    def alone(_module: object, given: tuple[torch.Tensor, ...]) -> None:
+        if given[0].shape[0] > 1:
+            raise RuntimeError("one row at a time")
+
+    model.module.get_submodule("bert.encoder.layer.1.output.dense").register_forward_pre_hook(alone)
+    assert choose_way(model) == "single"
+    assert model.ways["equal batches"] == model.ways["padded batches"] == "RuntimeError: one row at a time"

@@ -9,10 +9,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuronatlas.models import Model, load, suppress
 from neuronatlas.models.cached import CachedReplay
-from neuronatlas.models.gradients import Path, choose_way, path_gradients
+from neuronatlas.models.gradients import Path, _disproof, choose_way, path_gradients
 from neuronatlas.models.heads import answer_logits
 from neuronatlas.models.replay import FullReplay
 from neuronatlas.models.ways import Plain, Prompts, Way, WayError
+from neuronatlas.models.whole import WholeReplay
 
 NODES, WEIGHTS = [0.0, 0.3, 0.7, 1.0], [0.1, 0.4, 0.3, 0.2]
 Fingerprint = Callable[[Model], object]
@@ -288,6 +289,23 @@ def test_cached_replay_refuses_prompts_whose_last_position_is_not_changed(
     with pytest.raises(WayError, match="not the last one of a causal prompt"):
         CachedReplay(model, prompts)
     assert choose_way(model, prompts).name == "replay"
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+@pytest.mark.parametrize("kind", [FullReplay, WholeReplay])
+def test_a_way_that_is_wrong_for_other_places_than_the_answers_is_disproved(
+    kind: type[FullReplay | WholeReplay], name: str, model_of: ModelOf
+) -> None:
+    class Wrong(kind):  # type: ignore[misc, valid-type]
+        name = "wrong"
+
+        def gradients(self, layers: Sequence[int], values: Any, chosen: slice) -> Any:
+            readings, slopes = super().gradients(layers, values, chosen)
+            elsewhere = (self.prompts.positions != self.prompts.answer_positions)[chosen].reshape(-1, 1, 1)
+            return readings, [slope * torch.where(elsewhere, 1.01, 1.0) for slope in slopes]
+
+    assert _disproof(kind, model_of(name)) == ""
+    assert "gradients of layer 0 differ by" in _disproof(Wrong, model_of(name))
 
 
 def test_the_head_at_one_place_gives_the_logits_of_the_whole_pass(

@@ -23,10 +23,12 @@ BUDGET = 8192
 def batched(model: Model, steps: Sequence[Step], budget: int = BUDGET) -> list[list[int]]:
     """Indices of steps that share a pass, in a fixed order.
 
-    Of any lengths where the model was proved not to mind padding (see `choose_way`), else of one shape.
+    Of any lengths where the model was proved not to mind padding (see `choose_way`), else of one shape, or each by
+    itself where even those move each other.
     """
-    if any(step.decoder_ids for step in steps) or choose_way(model) != "padded":
-        return by_shape([step.shape for step in steps], budget)
+    way = choose_way(model)
+    if way != "padded" or any(step.decoder_ids for step in steps):
+        return by_shape([step.shape for step in steps], 0 if way == "single" else budget)
     return batches([len(step.ids) for step in steps], budget, "padded")
 
 

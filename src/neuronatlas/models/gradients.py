@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
@@ -182,8 +182,17 @@ def _suits(kind: type[Way], model: Model, prompts: Prompts) -> bool:
 
 
 def _disproof(kind: type[Way], model: Model) -> str:
-    """Why a way is wrong for this model, found by comparing it with plain re-runs on two random prompts; or nothing."""
-    probe = _probe(model, at_end=kind in _OF_LAST_POSITION)
+    """Why a way is wrong for this model, found by comparing it with plain re-runs on two random prompts; or nothing.
+
+    Ways that carry all positions are held to it for neurons at the answer's place and at others before it.
+    """
+    at_end = kind in _OF_LAST_POSITION
+    probe = _probe(model, at_end)
+    probes = [probe] if at_end else [probe, replace(probe, positions=torch.tensor([1, 3]))]
+    return next(filter(None, (_disproof_on(kind, model, each) for each in probes)), "")
+
+
+def _disproof_on(kind: type[Way], model: Model, probe: Prompts) -> str:
     plain = path_gradients(model, probe, [0.5], [1.0], way=Plain)
     try:
         tried = path_gradients(model, probe, [0.5], [1.0], way=kind)
@@ -196,7 +205,7 @@ def _disproof(kind: type[Way], model: Model) -> str:
     for layer, (right, found) in enumerate(zip(plain.gradients, tried.gradients, strict=True)):
         if not right.numel():
             continue
-        apart = float((right - found).abs().max() / right.abs().max().clamp(min=1e-12))
+        apart = float((right - found.to(right)).abs().max() / right.abs().max().clamp(min=1e-12))
         if not apart <= tolerance:
             return f"gradients of layer {layer} differ by {apart:.1e} of the largest from plain re-runs"
     return _disproved_scores(plain, tried, tolerance=1e-5 if exact else 5e-2)
@@ -204,7 +213,8 @@ def _disproof(kind: type[Way], model: Model) -> str:
 
 def _disproved_scores(plain: Path, tried: Path, tolerance: float) -> str:
     """Whether scores are further apart than what is promised of them, relative to the largest of all layers."""
-    right, found = (torch.cat([n * g for n, g in zip(p.neurons, p.gradients, strict=True)], 1) for p in (plain, tried))
+    right = plain.scores()
+    found = tried.scores().to(right.device)
     apart = float((right - found).abs().max() / right.abs().max().clamp(min=1e-30))
     return "" if apart <= tolerance else f"scores differ by {apart:.1e} of the largest from plain re-runs"
 
