@@ -96,3 +96,15 @@ def test_tables_have_a_row_a_rank_whatever_the_neurons(planted: na.Model) -> Non
     table = na.value_tokens(planted, neurons, planted_facts()[0], k=3)
     assert table.group_by("neuron", "direction").agg(pl.col("rank").sort()).height == 4
     assert table["neuron"].unique(maintain_order=True).to_list() == list(map(str, neurons))
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_fewer_than_one_to_show_is_refused(planted: na.Model, k: int) -> None:
+    neurons, facts = planted_neurons(planted.layout(), 0), planted_facts()
+    said = rf"^k is {k}: how many to show of each neuron, 1 or more, expected$"
+    with pytest.raises(na.TextError, match=said):
+        na.key_texts(planted, neurons, ["word0"], k=k, progress=False)
+    with pytest.raises(na.TextError, match=said):
+        na.key_prompts(planted, neurons, facts, k=k)
+    with pytest.raises(na.TextError, match=said):
+        na.value_tokens(planted, neurons, facts, k=k)

@@ -365,3 +365,10 @@ def test_answers_are_read_with_the_token_that_the_model_prefers(bert: Model) -> 
     assert first.probability == pytest.approx(chosen / (chosen + others))
     assert second.probability == pytest.approx(1 / (chosen + others))
     assert first.log_odds == pytest.approx(math.log(chosen / others))
+
+
+def test_a_row_of_a_padded_vocabulary_is_named_by_its_id(bert: Model) -> None:
+    logits = torch.zeros(1, 5001)
+    logits[0, 5000] = 1.0
+    asked = query(bert, "The capital of France is ", ".", "Paris")
+    assert read_answers(bert, [asked.first], logits)[0].top_token == "[5000]"

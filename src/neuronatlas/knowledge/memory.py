@@ -19,10 +19,11 @@ from tqdm.auto import tqdm
 from neuronatlas.knowledge.attribution import Attribution, attribute_queries, suiting_queries
 from neuronatlas.knowledge.extremes import Extremes, Placed
 from neuronatlas.knowledge.facts import Fact
+from neuronatlas.models.answers import token_names
 from neuronatlas.models.direct import direct_maps, output_embedding
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Query, QueryError, Step
-from neuronatlas.models.reading import read_activations, token_at
+from neuronatlas.models.reading import TextError, read_activations, token_at
 from neuronatlas.models.slots import value_slots
 from neuronatlas.neurons import Neuron, NeuronSet
 
@@ -109,7 +110,8 @@ def value_tokens(
     token's, per unit of activation, along direct paths; see `ValueReader`). Of many prompts 16 are taken, evenly
     spread. Ties go by token id. What a neuron of an expert writes counts before the router's weight.
 
-    Errors: QueryError when no prompt suits; DirectError and SlotError where the model does not let this be told.
+    Errors: QueryError when no prompt suits; DirectError and SlotError where the model does not let this be told;
+    TextError for `k` below 1.
 
     >>> import neuronatlas as na
     >>> model = na.load(na.specimen_folder())
@@ -118,6 +120,7 @@ def value_tokens(
     >>> table["direction"].to_list()
     ['up', 'up', 'up', 'down', 'down', 'down']
     """
+    _check_count(k)
     reader = ValueReader.at(model, spread_steps(_queries(model, facts, neurons)))
     found = {neuron: reader.extremes(rise, k) for neuron, rise in reader.rises(neurons)}
     return ranked_tokens(model, {neuron: found[neuron] for neuron in neurons})
@@ -128,9 +131,7 @@ def ranked_tokens(model: Model, found: Mapping[Neuron, Sequence[tuple[str, list[
     rows: list[tuple[object, ...]] = []
     for neuron, extremes in found.items():
         for direction, ids, rises in extremes:
-            # A vocabulary padded to a round size has rows that are no token of the tokenizer.
-            named = zip(model.tokenizer.convert_ids_to_tokens(ids), ids, strict=True)
-            ranked = zip([token or f"[{index}]" for token, index in named], ids, rises, strict=True)
+            ranked = zip(token_names(model, ids), ids, rises, strict=True)
             rows += [(str(neuron), direction, rank, *token) for rank, token in enumerate(ranked, start=1)]
     return pl.DataFrame(rows, schema=TOKENS, orient="row")
 
@@ -143,7 +144,7 @@ def key_prompts(
     Columns: neuron, rank (from 1), activation, fact (index), text. Of a prompt whose answer has several tokens, the
     highest activation over them. Ties go to the earlier prompt.
 
-    Errors: QueryError when no prompt suits; LayoutMismatchError.
+    Errors: QueryError when no prompt suits; TextError for `k` below 1; LayoutMismatchError.
 
     >>> import neuronatlas as na
     >>> model = na.load(na.specimen_folder())
@@ -151,6 +152,7 @@ def key_prompts(
     >>> na.key_prompts(model, model.layout().set(["L3.U366"]), fact).select("neuron", "rank", "fact", "text").row(0)
     ('L3.U366', 1, 0, 'The capital of France is […].')
     """
+    _check_count(k)
     model.layout(neurons.layout.site).require(neurons.layout)
     return ranked_prompts(model, neurons, _queries(model, facts, neurons), k=k, budget=budget)
 
@@ -182,7 +184,7 @@ def key_texts(
 
     Columns: neuron, rank (from 1), activation (the highest over the text's tokens), token (where), line (from 1), text.
 
-    Errors: TextError for a model whose texts cannot be read so; LayoutMismatchError.
+    Errors: TextError for a model whose texts cannot be read so, and `k` below 1; LayoutMismatchError.
 
     >>> import neuronatlas as na
     >>> model = na.load(na.specimen_folder())
@@ -190,6 +192,7 @@ def key_texts(
     >>> na.key_texts(model, model.layout().set(["L3.U366"]), texts, k=1, progress=False).columns
     ['neuron', 'rank', 'activation', 'token', 'line', 'text']
     """
+    _check_count(k)
     seen = [Extremes(k) for _ in neurons]
     total = len(texts) if isinstance(texts, list | tuple) else None
     with tqdm(desc="reading", unit="text", disable=not progress, total=total) as bar:
@@ -206,6 +209,11 @@ def key_texts(
         for rank, p in enumerate(extremes.top(), start=1)
     ]
     return pl.DataFrame(rows, schema=TEXTS, orient="row")
+
+
+def _check_count(k: int) -> None:
+    if k < 1:
+        raise TextError(f"k is {k}: how many to show of each neuron, 1 or more, expected")
 
 
 def spread_steps(queries: Sequence[tuple[int, Query]], most: int = STATES) -> list[Step]:

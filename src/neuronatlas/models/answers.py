@@ -14,7 +14,7 @@ from torch import Tensor
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Query, Step
 
-__all__ = ["Answered", "broken_rows", "joined", "log_odds", "read_answers", "regrouped"]
+__all__ = ["Answered", "broken_rows", "joined", "log_odds", "read_answers", "regrouped", "token_names"]
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,21 @@ def read_answers(model: Model, steps: Sequence[Step], logits: Float[Tensor, "row
     """Turn the logits at the answers' places into what the model makes of each step."""
     probabilities, odds = log_odds(logits, [step.answer_id for step in steps])
     top = logits.argmax(dim=1).tolist()
-    tokens = model.tokenizer.convert_ids_to_tokens(top)
+    tokens = token_names(model, top)
     logs = torch.nn.functional.logsigmoid(odds)
     return [
-        Answered(float(p), float(o), str(token), index == step.answer_id, (float(log),))
+        Answered(float(p), float(o), token, index == step.answer_id, (float(log),))
         for step, p, o, log, index, token in zip(steps, probabilities, odds, logs, top, tokens, strict=True)
     ]
+
+
+def token_names(model: Model, ids: Sequence[int]) -> list[str]:
+    """Tokens as the tokenizer writes them; `[123]` of an id that has none.
+
+    A vocabulary padded to a round size has rows that are no token of the tokenizer.
+    """
+    named = zip(model.tokenizer.convert_ids_to_tokens(list(ids)), ids, strict=True)
+    return [token if isinstance(token, str) else f"[{index}]" for token, index in named]
 
 
 def joined(tokens: Sequence[Answered]) -> Answered:
