@@ -121,3 +121,32 @@ def test_an_edit_that_is_interrupted_leaves_model_and_record_as_they_were(
     require_known(model, neurons)
     act()
     assert bits(model) != before
+
+
+def test_no_neurons_or_neurons_beside_a_layer_are_refused_by_fine_tuning(model: na.Model) -> None:
+    fact, neurons = planted_facts()[1], planted_neurons(model.layout(), 1)
+    empty = model.layout().set([])
+    refused(model, na.EditError, "no neurons to train", lambda: na.fine_tune(model, fact, "answer2", neurons=empty))
+    refused(
+        model,
+        na.EditError,
+        "both neurons and layer 0 were given",
+        lambda: na.fine_tune(model, fact, "answer2", neurons=neurons, layer=0),
+    )
+
+
+def test_a_relation_of_neurons_of_another_model_is_refused(model: na.Model) -> None:
+    own = planted_neurons(model.layout(), 1)
+    stale = na.Layout("ffn", model.site("ffn").widths, "encoder", digest="another").set(own)
+    refused(
+        model,
+        LayoutMismatchError,
+        "digest",
+        lambda: na.update(model, planted_facts()[1], "answer2", neurons=own, relation=[own, stale]),
+    )
+
+
+def test_an_update_takes_neurons_that_have_value_slots_whatever_the_default_site(model: na.Model) -> None:
+    model.default_site = "attention"
+    edit = na.update(model, planted_facts()[1], "answer2")
+    assert set(edit.neurons) == set(planted_neurons(model.layout("ffn"), 1))

@@ -18,7 +18,7 @@ from neuronatlas.knowledge.locating import locate
 from neuronatlas.models.model import Model
 from neuronatlas.models.output_rows import output_rows
 from neuronatlas.models.queries import Query, QueryError
-from neuronatlas.models.slots import value_slots
+from neuronatlas.models.slots import SITE, value_slots
 from neuronatlas.neurons import Neuron, NeuronSet
 
 __all__ = ["UPDATE_RULES", "answer_queries", "erase", "fact_with_answer", "shared_by_relation", "update"]
@@ -99,8 +99,10 @@ def update(
         raise EditError(
             f"the new answer {new_answer!r} is the same token to this model as the old one, {fact.answer!r}"
         )
-    chosen = locate(model, fact) if neurons is None else require_known(model, neurons)
-    left_out = shared_by_relation(chosen, relation)
+    others = [require_known(model, members) for members in relation]
+    # Only neurons of this site have value slots, whichever site the model is looked at by default.
+    chosen = locate(model, fact, site=SITE) if neurons is None else require_known(model, neurons)
+    left_out = shared_by_relation(chosen, others)
     kept = NeuronSet.of(chosen.layout, (n for n in chosen if n not in left_out))
     if not len(kept):
         found = f"all {len(chosen)} of its neurons are shared by more than 10 % of its relation" if left_out else "none"

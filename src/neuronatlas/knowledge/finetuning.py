@@ -47,7 +47,8 @@ def fine_tune(
     answer's negative log-likelihood. What is trained are the slots of `neurons`, or of all neurons of one
     `layer` (by default the last one).
 
-    Errors: EditError for a layer that does not exist, or when nothing moves; those of `update`.
+    Errors: EditError for a layer that does not exist or has no neurons, no neurons, neurons and a layer at once, or
+    when nothing moves; those of `update`.
 
     >>> import neuronatlas as na
     >>> model = na.load(na.specimen_folder())
@@ -56,12 +57,8 @@ def fine_tune(
     >>> abs(float((edit.changes[0].after - edit.changes[0].before).abs().max()) - 0.01) < 1e-3
     True
     """
-    chosen, layout = settings or FineTuning(), model.layout(SITE)
-    where = layout.n_layers - 1 if layer is None else layer
-    if not 0 <= where < layout.n_layers:
-        raise EditError(f"no layer {where}: {model.name} has layers 0 to {layout.n_layers - 1}")
-    whole = layout.set(layout.at(where, place) for place in range(layout.widths[where])) if neurons is None else neurons
-    slots = value_slots(model, require_known(model, whole))
+    chosen = settings or FineTuning()
+    slots = value_slots(model, _trained(model, neurons, layer))
     steps = [step for asked in answer_queries(model, fact_with_answer(fact, new_answer)) for step in asked.steps]
     count = sum(len(group.neurons) for group in slots)
     shift = torch.zeros(count, slots[0].width, device=model.device, requires_grad=True)
@@ -83,5 +80,23 @@ def fine_tune(
             shift.clamp_(-chosen.bound, chosen.bound)
     told = {**about_fact(fact, new_answer), **asdict(chosen), "trained": count}
     parts = shift.detach().split([len(group.neurons) for group in slots])
-    values = [group.read().double() + part for group, part in zip(slots, parts, strict=True)]
+    # Layers may lie on other devices than the one that the model is given its tokens on.
+    values = [group.read().double() + part.to(group.weight.device) for group, part in zip(slots, parts, strict=True)]
     return apply_edit(model, "constrained fine-tuning", told, slots, values)
+
+
+def _trained(model: Model, neurons: NeuronSet | None, layer: int | None) -> NeuronSet:
+    """The neurons that were given, or all of a layer."""
+    if neurons is not None and layer is not None:
+        raise EditError(f"both neurons and layer {layer} were given: one of them expected")
+    if neurons is not None:
+        if not len(neurons):
+            raise EditError("no neurons to train: one or more expected, or a layer")
+        return require_known(model, neurons)
+    layout = model.layout(SITE)
+    where = layout.n_layers - 1 if layer is None else layer
+    if not 0 <= where < layout.n_layers:
+        raise EditError(f"no layer {where}: {model.name} has layers 0 to {layout.n_layers - 1}")
+    if not layout.widths[where]:
+        raise EditError(f"layer {where} of {model.name} has no feed-forward neurons: another layer expected")
+    return layout.set(layout.at(where, place) for place in range(layout.widths[where]))
