@@ -78,7 +78,7 @@ def rome(
     value = _value(model, slots, prompts, _essence(model, fact), start, chosen)
     change = rank_one_change(_second_moments(model, slots, texts, layer), key, value - start, chosen.damping)
     told = {**about_fact(fact, new_answer), "layer": layer, "texts": len(texts), **asdict(chosen)}
-    return apply_edit(model, "ROME", told, [slots], [slots.read().double() + change])
+    return apply_edit(model, "ROME", told, [slots], [slots.read().double() + change.to(slots.weight.device)])
 
 
 def rank_one_change(
@@ -159,8 +159,8 @@ def _keys(model: Model, slots: Slots, steps: Sequence[Step]) -> tuple[Tensor, Te
         with torch.no_grad(), capture(model, SITE, [layer]) as neurons, _outputs_to(slots, seen.append):
             step_logits(model, chosen)
         rows, places = torch.arange(len(batch)), torch.tensor([step.position for step in chosen])
-        keys[batch] = neurons[layer][rows, places].double()
-        outputs[batch] = seen[0].reshape(len(batch), -1, slots.width)[rows, places].double()
+        keys[batch] = neurons[layer][rows, places].double().to(keys.device)
+        outputs[batch] = seen[0].reshape(len(batch), -1, slots.width)[rows, places].double().to(outputs.device)
     return keys, outputs
 
 
@@ -220,7 +220,7 @@ def _written(model: Model, slots: Slots, steps: Sequence[Step], value: Tensor | 
         return shaped.reshape(out.shape)
 
     with _outputs_to(slots, act):
-        return step_logits(model, steps).double()
+        return step_logits(model, steps).double().to(model.device)
 
 
 def _second_moments(model: Model, slots: Slots, texts: Sequence[str], layer: int) -> Float[Tensor, "unit unit"]:

@@ -56,10 +56,10 @@ def slot_slopes(
             logits, tokens = step_logits(model, chosen), [row.answer_id for row in chosen]
             found = lead_of(logits, tokens, rivals) if rivals else log_odds_of(logits, tokens)
             given = torch.autograd.grad(found.sum(), [leaf for _, _, leaf in notes])
-        odds[batch] = found.detach().double()
+        odds[batch] = found.detach().double().to(odds.device)
         for (group, written, _), slope in zip(notes, given, strict=True):
             start, there = starts[id(group)], written.reshape(len(batch), -1, len(group.neurons)).to(dtype)
-            part = torch.einsum("rps,rpw->rsw", there, slope.reshape(*there.shape[:2], -1).to(dtype))
+            part = torch.einsum("rps,rpw->rsw", there, slope.reshape(*there.shape[:2], -1).to(there)).to(slopes.device)
             # Added, as layers that share weights run through them several times in a pass.
             slopes[batch, start : start + part.shape[1]] += part
     return RowSlopes(odds, slopes.flatten(1))
