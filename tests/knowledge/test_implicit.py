@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import neuronatlas as na
+from neuronatlas.knowledge.implicit import _Cast
 from tests.knowledge.planted import planted_facts, planted_neurons
 
 
@@ -106,3 +107,18 @@ def test_a_causal_model_is_asked_too() -> None:
 def test_sets_that_do_not_match_the_facts_are_refused(planted: na.Model) -> None:
     with pytest.raises(na.FactError, match="1 facts, 0 sets of neurons, 0 prompts: one set a fact"):
         na.implicit_effects(planted, planted_facts()[:1], [], [])
+
+
+def test_the_neurons_of_a_condition_are_drawn_once_a_fact(planted: na.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, drawn = planted_facts(), list[int]()
+    right = na.NeuronSet.random_like
+
+    def random_like(own: na.NeuronSet, seed: int) -> na.NeuronSet:
+        drawn.append(seed)
+        return right(own, seed)
+
+    monkeypatch.setattr(na.NeuronSet, "random_like", random_like)
+    cast = _Cast(facts, [planted_neurons(planted.layout(), n) for n in range(len(facts))], seed=0)
+    first, second = (list(cast.sets(1, facts[1].answer, [1])) for _ in range(2))
+    assert first == second
+    assert len(drawn) == 1

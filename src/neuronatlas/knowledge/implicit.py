@@ -178,7 +178,9 @@ class _Cast:
 
     def sets(self, index: int, answer: str, needed: Sequence[int]) -> Iterator[tuple[str, NeuronSet]]:
         """The set of each condition, for a prompt with this answer that needs these facts."""
-        random, order = self._drawn.setdefault(index, self._draw(index))
+        if index not in self._drawn:
+            self._drawn[index] = self._draw(index)
+        random, order = self._drawn[index]
         yield "own", self.neurons[index]
         if random is not None:
             yield "random", random
