@@ -135,6 +135,8 @@ def test_phrases_and_templates_without_their_places_are_refused(world: list[na.F
         na.two_hop(world[:2], templates={("a", "b"): ["{subject} is it."]})
     with pytest.raises(na.FactError, match="0 prompts of each pair of facts: 1 or more expected"):
         na.two_hop(world[:2], each=0)
+    with pytest.raises(na.FactError, match="0 prompts of each pair of facts: 1 or more expected"):
+        na.follow_up_prompts(world[0], "elsewhere", world[:2], each=0)
 
 
 @given(st.text(max_size=40), st.text(max_size=20), st.text(max_size=20))

@@ -81,8 +81,7 @@ def two_hop(
     The currency of the country whose capital is Tokyo is the [MASK]. yen
     The currency of the country whose capital is Lima is the [MASK]. sol
     """
-    if each < 1:
-        raise FactError(f"{each} prompts of each pair of facts: 1 or more expected")
+    _check_each(each)
     wordings = _Wordings(bridges or {}, templates or {}, answer_last, tuple(places))
     single = _single(facts)
     found: list[TwoHop] = []
@@ -124,6 +123,7 @@ def follow_up_prompts(
     >>> [(hop.prompt, hop.answer) for hop in follow_up_prompts(second[0], "euro", first + second)]
     [('The currency of the country whose capital is Tokyo is the [MASK].', 'euro')]
     """
+    _check_each(each)
     if fact.subject is None:
         return ()
     edited, mine = replace(fact, answer=new_answer), (fact.relation, _key(fact.subject))
@@ -141,6 +141,11 @@ def follow_up_prompts(
                 if one.relation == first and _key(one.answer) == mine[1]:
                     found += list(_composed(one, edited, wordings))[:each]
     return tuple(found)
+
+
+def _check_each(each: int) -> None:
+    if each < 1:
+        raise FactError(f"{each} prompts of each pair of facts: 1 or more expected")
 
 
 @dataclass(frozen=True)
