@@ -20,6 +20,7 @@ import neuronatlas as na
 from neuronatlas.knowledge import budgets
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.budgets import found_budget
+from neuronatlas.models.gradients import path_gradients
 from neuronatlas.models.memory import LiveBytes, MemoryLimitError
 from neuronatlas.models.queries import Query, Step
 
@@ -121,7 +122,7 @@ def test_a_device_without_memory_for_the_first_size_is_given_less(
     model: na.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The work is refused from so many token positions on, as a device does that has no memory for it."""
-    right = budgets.path_gradients
+    right = path_gradients
 
     def within(most: int) -> None:
         def run(*given: Any, budget: int, chunks: int, **named: Any) -> Any:

@@ -103,11 +103,12 @@ def test_a_model_whose_logits_are_no_numbers_has_lost_everything(model: na.Model
         edited.module.get_output_embeddings().register_forward_hook(lambda _m, _a, out: out * torch.nan)
         return edit
 
-    table = na.judge_edits(model, [case_of(1, "answer3")], broken)
+    table = na.judge_edits(model, [case_of(1, "answer3")], broken, others=planted_facts())
     model.module.get_output_embeddings()._forward_hooks.clear()
     found = measured(table)
     assert (found["success rate"][1], found["reliability"][1], found["locality"][1]) == (0.0, 0.0, 0.0)
-    assert found["P(new)"][1] == 0.0
+    assert found["P(new)"][1] == found["accuracy, same relation"][1] == 0.0
+    assert found["perplexity, same relation"][1] == math.inf
     assert found["rank(new)"][1] == found["rank(old)"][1] == len(model.tokenizer)
     assert not table["generated_after"].any()
 

@@ -114,7 +114,12 @@ def test_a_threshold_that_is_none_is_refused(planted: na.Model, threshold: float
 
 def test_a_budget_is_found_once_for_all_facts(planted: na.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(budgets, "_room", lambda _model, budget: asked.append(budget) or 10**9)
+
+    def room(_model: na.Model, budget: str) -> int:
+        asked.append(budget)
+        return 10**9
+
+    monkeypatch.setattr(budgets, "_room", room)
     facts = planted_facts()
     assert na.locate(planted, facts, budget="auto") == na.locate(planted, facts)
     assert asked == ["auto"]

@@ -27,7 +27,9 @@ from neuronatlas.durable import is_disk_full
 from neuronatlas.knowledge.attribution import AttributionError
 from neuronatlas.knowledge.edits import EditError
 from neuronatlas.knowledge.facts import FactError
+from neuronatlas.knowledge.locating import TuningWarning
 from neuronatlas.knowledge.quadrature import RuleError
+from neuronatlas.knowledge.refinement import RefinementError
 from neuronatlas.models import InterventionError, ModelError, SiteError
 from neuronatlas.models.direct import DirectError
 from neuronatlas.models.memory import MemoryLimitError
@@ -72,6 +74,7 @@ _INPUT_ERRORS = (
     QueryError,
     RankingError,
     RedundancyError,
+    RefinementError,
     RuleError,
     SelectionError,
     SettingsError,
@@ -174,7 +177,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-        warnings.simplefilter("always", FactFileWarning)
+        for own in (FactFileWarning, TuningWarning):
+            warnings.simplefilter("always", own)
         warnings.showwarning = _show_warning
         yield
 

@@ -14,6 +14,7 @@ from neuronatlas.statistics import Interval, ratio_of_means
 __all__ = ["EDIT_MEASURES", "Measure", "edit_measures"]
 
 Values = tuple[pl.Expr, pl.Expr]
+_LOWEST = -1e300
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,13 @@ def _measured(judged: pl.DataFrame, measure: Measure, seed: int) -> dict[str, ob
 
 def _interval(sums: pl.DataFrame, when: str, measure: Measure, seed: int) -> Interval:
     pairs: Float[np.ndarray, "case 2"] = sums.select(when, "weight").to_numpy()
-    found = ratio_of_means(pairs, seed=seed)
+    # Log P is -inf where an edit broke the model, and resampling needs numbers.
+    found = ratio_of_means(np.maximum(pairs, _LOWEST), seed=seed)
     if not measure.perplexity:
         return found
     # Falling in its argument: the ends of the interval change places.
-    return Interval(*(float(np.exp(-end)) for end in (found.estimate, found.high, found.low)))
+    with np.errstate(over="ignore"):
+        return Interval(*(float(np.exp(-end)) for end in (found.estimate, found.high, found.low)))
 
 
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
