@@ -58,13 +58,18 @@ def ask(
     return [said.get(index) for index in range(len(prompts))], skipped
 
 
-def encoded(model: Model, prompts: Sequence[tuple[str, str]]) -> tuple[dict[int, Query], dict[int, str]]:
-    """Encode prompts with their answers, by index, and say of each other one why it does not suit the model."""
+def encoded(
+    model: Model, prompts: Sequence[tuple[str, str]], *, stack: str = "decoder"
+) -> tuple[dict[int, Query], dict[int, str]]:
+    """Encode prompts with their answers, by index, and say of each other one why it does not suit the model.
+
+    `stack` says whose neurons are looked at, as in `query`.
+    """
     queries: dict[int, Query] = {}
     skipped: dict[int, str] = {}
     for index, (prompt, answer) in enumerate(prompts):
         try:
-            queries[index] = query(model, *split_prompt(prompt, place_tokens(model)), answer)
+            queries[index] = query(model, *split_prompt(prompt, place_tokens(model)), answer, stack=stack)
         except (QueryError, FactError) as error:
             skipped[index] = str(error)
     return queries, skipped

@@ -16,7 +16,7 @@ from neuronatlas.knowledge.facts import Fact
 from neuronatlas.models.calls import hooks
 from neuronatlas.models.hooks import capture
 from neuronatlas.models.model import Model
-from neuronatlas.models.queries import Query, QueryError, Step, subject_places, with_subject
+from neuronatlas.models.queries import Query, QueryError, Step, spread, subject_places, with_subject
 from neuronatlas.models.ways import Prompts
 
 __all__ = ["CORRUPTIONS", "Corruption", "OtherSubjects", "SubjectNoise"]
@@ -113,19 +113,14 @@ class OtherSubjects:
         names = [n for n in self.names.get((subject or "", asked.answer), self.everywhere) if n != subject]
         suiting, reason = [], "there is none"
         # Twice as many as wanted are tried, since not every name suits.
-        for name in _spread(names, 2 * self.most):
+        for name in spread(names, 2 * self.most):
             try:
                 suiting.append(with_subject(model, asked, name))
             except QueryError as error:
                 reason = str(error)
         if not suiting:
             raise QueryError(f'no other subject suits "{asked.text}" ({reason}): give some, or corrupt it by noise')
-        return _spread(suiting, self.most)
-
-
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    count = min(count, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
+        return spread(suiting, self.most)
 
 
 def _of_query(model: Model, asked: Query, site: str) -> Float[Tensor, "step neuron"]:

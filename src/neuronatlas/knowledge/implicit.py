@@ -14,14 +14,15 @@ import numpy as np
 import polars as pl
 from tqdm.auto import tqdm
 
+from neuronatlas.knowledge.asked_answers import encoded
 from neuronatlas.knowledge.attribution import suiting_queries
 from neuronatlas.knowledge.effects import DEFAULT_BUDGET, Trial, run_trials
-from neuronatlas.knowledge.facts import Fact, FactError, split_prompt
+from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.implicit_summary import EFFECTS, counts_table, summary_table
 from neuronatlas.knowledge.two_hop import TwoHop
 from neuronatlas.models.answers import Answered
 from neuronatlas.models.model import Model
-from neuronatlas.models.queries import Query, QueryError, place_tokens, query
+from neuronatlas.models.queries import Query
 from neuronatlas.neurons import NeuronError, NeuronSet
 
 __all__ = ["IMPLICIT_CONDITIONS", "ImplicitEffects", "ImplicitPrompt", "Need", "hop_prompts", "implicit_effects"]
@@ -126,7 +127,7 @@ def implicit_effects(
     layout = neurons[0].layout
     for each in neurons:
         model.layout(layout.site).require(each.layout)
-    queries, skipped = _encoded(model, prompts, layout.stack)
+    queries, skipped = encoded(model, [(one.prompt, one.answer) for one in prompts], stack=layout.stack)
     clean = NeuronSet(layout, ())
     answers = _answers(model, [Trial(asked, clean, 1.0) for asked in queries.values()], budget, progress, "asking")
     before = dict(zip(queries, answers, strict=True))
@@ -209,7 +210,7 @@ class _Cast:
 def _plans(
     index: int,
     asked: ImplicitPrompt,
-    encoded: Query,
+    made: Query,
     said: Answered,
     places: dict[tuple[str, str | None], int],
     cast: _Cast,
@@ -219,7 +220,7 @@ def _plans(
     for part, fact in found:
         if fact is not None:
             for condition, chosen in cast.sets(fact, asked.answer, needed):
-                yield _Plan(index, asked.kind, part, asked.answer, fact, condition, encoded, chosen, said)
+                yield _Plan(index, asked.kind, part, asked.answer, fact, condition, made, chosen, said)
 
 
 def _cloze(model: Model, tested: Sequence[int], cast: _Cast, site: str, budget: int, progress: bool) -> Iterator[_Plan]:
@@ -227,22 +228,10 @@ def _cloze(model: Model, tested: Sequence[int], cast: _Cast, site: str, budget: 
     asked = [(i, p, q) for i in tested for p, q in suiting_queries(model, cast.facts[i], site=site)[0].items()]
     clean = NeuronSet(cast.neurons[0].layout, ())
     answers = _answers(model, [Trial(q, clean, 1.0) for _, _, q in asked], budget, progress, "asking the facts")
-    for (fact, prompt, encoded), said in zip(asked, answers, strict=True):
+    for (fact, prompt, made), said in zip(asked, answers, strict=True):
         if said.is_top:
             for condition, chosen in cast.sets(fact, cast.facts[fact].answer, [fact]):
-                yield _Plan(prompt, "cloze", "only", cast.facts[fact].answer, fact, condition, encoded, chosen, said)
-
-
-def _encoded(model: Model, prompts: Sequence[ImplicitPrompt], stack: str) -> tuple[dict[int, Query], dict[int, str]]:
-    queries: dict[int, Query] = {}
-    skipped: dict[int, str] = {}
-    for index, one in enumerate(prompts):
-        try:
-            left, right = split_prompt(one.prompt, place_tokens(model))
-            queries[index] = query(model, left, right, one.answer, stack=stack)
-        except (QueryError, FactError) as error:
-            skipped[index] = str(error)
-    return queries, skipped
+                yield _Plan(prompt, "cloze", "only", cast.facts[fact].answer, fact, condition, made, chosen, said)
 
 
 def _answers(model: Model, trials: Sequence[Trial], budget: int, progress: bool, what: str) -> list[Answered]:

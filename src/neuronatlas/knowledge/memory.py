@@ -22,7 +22,7 @@ from neuronatlas.knowledge.facts import Fact
 from neuronatlas.models.answers import token_names
 from neuronatlas.models.direct import direct_maps, output_embedding
 from neuronatlas.models.model import Model
-from neuronatlas.models.queries import Query, QueryError, Step
+from neuronatlas.models.queries import Query, QueryError, Step, spread
 from neuronatlas.models.reading import TextError, read_activations, token_at
 from neuronatlas.models.slots import value_slots
 from neuronatlas.neurons import Neuron, NeuronSet
@@ -218,9 +218,7 @@ def _check_count(k: int) -> None:
 
 def spread_steps(queries: Sequence[tuple[int, Query]], most: int = STATES) -> list[Step]:
     """At most so many steps of the queries, evenly spread: whose states stand for all."""
-    steps = [step for _, asked in queries for step in asked.steps]
-    count = min(most, len(steps))
-    return [steps[index * len(steps) // count] for index in range(count)]
+    return spread([step for _, asked in queries for step in asked.steps], most)
 
 
 def _queries(model: Model, facts: Fact | Sequence[Fact], neurons: NeuronSet) -> list[tuple[int, Query]]:

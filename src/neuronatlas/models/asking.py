@@ -11,6 +11,7 @@ from torch import Tensor
 from neuronatlas.models.batching import batches, choose_way, padded
 from neuronatlas.models.heads import answer_logits
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import widened
 from neuronatlas.models.queries import Step, by_shape
 from neuronatlas.models.ways import Prompts
 
@@ -58,7 +59,7 @@ def lead_of(
     The log-odds against all others hardly move with a rival that is unlikely as yet; these do.
     """
     wanted = torch.as_tensor(tokens, device=logits.device)[:, None]
-    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    wide = widened(logits)
     given = torch.as_tensor(sorted(set(rivals)), device=logits.device)
     others = wide[:, given].masked_fill(wanted == given, -torch.inf)
     alone = torch.isinf(others).all(1)
@@ -70,7 +71,7 @@ def lead_of(
 def log_odds_of(logits: Float[Tensor, "step token"], tokens: Sequence[int]) -> Float[Tensor, " step"]:
     """log(P / (1 - P)) of one token a row, in float32 or wider, differentiable."""
     wanted = torch.as_tensor(tokens, device=logits.device)[:, None]
-    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    wide = widened(logits)
     others = wide.scatter(1, wanted, -torch.inf)
     found: Tensor = wide.gather(1, wanted)[:, 0] - torch.logsumexp(others, dim=1)
     return found

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuronatlas.models.hooks import capture
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import SAME_PASS
 from neuronatlas.models.queries import by_length
 
 __all__ = ["WAYS", "batches", "choose_way", "padded", "run"]
@@ -118,7 +119,7 @@ def _disprove(model: Model, way: str) -> str:
         alone = [_seen(model, [row]) for row in rows]
     except Exception as error:  # noqa: BLE001 - whatever an unknown architecture raises, single passes remain
         return f"{type(error).__name__}: {error}"
-    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    tolerance = SAME_PASS.of(model.dtype)
     for (site, layer), values in together.items():
         for index, row in enumerate(rows):
             expected = alone[index][site, layer][0]

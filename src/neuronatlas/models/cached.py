@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from neuronatlas.models.calls import Call, stop_after
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import SAME_PASS
 from neuronatlas.models.replay import PartReplay, Recorded, tensor_of
 from neuronatlas.models.ways import Prompts, Values, WayError
 
@@ -98,7 +99,7 @@ class CachedReplay(PartReplay):
         one = [self.neurons[0][:1, None] * 0.5]
         many = [one[0].expand(-1, self.most_packed, -1)]
         alone, packed = (self.readings([0], values, slice(0, 1)) for values in (one, many))
-        tolerance = 1e-4 if one[0].dtype in (torch.float32, torch.float64) else 5e-2
+        tolerance = SAME_PASS.of(one[0].dtype)
         return bool(((packed - alone).abs() <= tolerance * alone.abs()).all())
 
     def _states(self, layers: Sequence[int], values: Values, chosen: slice) -> Float[Tensor, "row 1 width"]:

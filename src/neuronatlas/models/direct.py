@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import Call, first_tensor, hooks, record_calls
 from neuronatlas.models.gradients import Path
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import SAME_LOGITS
 from neuronatlas.models.queries import Step, by_shape
 from neuronatlas.models.taps import Edit, Point, tapped
 from neuronatlas.models.ways import Plain, Prompts
@@ -31,9 +32,6 @@ __all__ = ["DirectError", "direct_gradients", "direct_maps", "direct_paths", "ou
 WRITING = ("ffn", "attention")
 """The sites whose projections write to the residual stream."""
 
-TOLERANCE = 1e-3
-"""Largest deviation of recomputed logits, as a share of the largest one (float32)."""
-_TOLERANCE_HALF = 5e-2
 _TWO_STACKS = "its decoder reads its encoder by attention, which writes beside the sites"
 
 
@@ -188,14 +186,13 @@ def _require_order(model: Model, products: Tensor | None, logits: Tensor, prompt
     assert products is not None
     mine = products.detach()[torch.arange(len(prompts)), prompts.answer_positions.cpu()]
     rising = logits.detach().gather(1, mine.argsort(dim=1)).diff(dim=1)
-    slack = (TOLERANCE if model.dtype in (torch.float32, torch.float64) else _TOLERANCE_HALF) * logits.abs().max()
+    slack = SAME_LOGITS.of(model.dtype) * logits.abs().max()
     if bool((rising < -slack).any()):
         raise DirectError(f"the logits of {model.name} are ordered otherwise than what its output embedding gives")
 
 
 def _near(model: Model, found: Tensor, right: Tensor) -> bool:
-    allowed = TOLERANCE if model.dtype in (torch.float32, torch.float64) else _TOLERANCE_HALF
-    return float((found - right).abs().max()) <= allowed * float(right.abs().max())
+    return float((found - right).abs().max()) <= SAME_LOGITS.of(model.dtype) * float(right.abs().max())
 
 
 def _disproof(model: Model) -> str:

@@ -22,6 +22,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from neuronatlas.models.calls import Call, first_tensor, record_calls
 from neuronatlas.models.parts import Experts
+from neuronatlas.models.precision import SAME_PRODUCT
 
 __all__ = [
     "ExpertsError",
@@ -37,9 +38,6 @@ __all__ = [
 ]
 
 IMPLEMENTATION = "neuronatlas"
-TOLERANCE = 1e-4
-"""Largest deviation from the model's own implementation, as a share of the largest output (float32)."""
-_TOLERANCE_HALF = 3e-2
 _MARKS = ("has_gate", "has_bias", "has_post_expert_norm", "is_transposed")
 
 RoutedEdit = Callable[[Float[Tensor, "position neuron"]], Float[Tensor, "position neuron"] | None]
@@ -185,9 +183,9 @@ def _arguments(call: Call) -> tuple[Tensor, Tensor, Tensor]:
 def choose(root: PreTrainedModel, experts: Sequence[Experts], run: Callable[[], Tensor]) -> None:
     """Make the model use the implementation here, proved on what the experts are given in a pass of the model.
 
-    Each experts module must give what it gave before to within `TOLERANCE` (of half precision: 3e-2), and so must the
-    model. The choice stays with the model, as one of an attention implementation does; it is undone when the proof
-    fails.
+    Each experts module must give what it gave before to within 1e-4 of the largest (of half precision: 3e-2), and so
+    must the model. The choice stays with the model, as one of an attention implementation does; it is undone when the
+    proof fails.
 
     Errors: ExpertsError with the reason.
     """
@@ -225,7 +223,7 @@ def _prove(modules: Sequence[Any], calls: Sequence[Call], logits: Tensor, run: C
 
 def _compare(found: Tensor, expected: Tensor, name: str) -> None:
     apart = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
-    if not apart <= (TOLERANCE if expected.dtype in (torch.float32, torch.float64) else _TOLERANCE_HALF):
+    if not apart <= SAME_PRODUCT.of(expected.dtype):
         raise ExpertsError(
             f"{name} gives something else when its experts are run one by one: {apart:.1e} of the largest"
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuronatlas.models.cached import CachedReplay, steps_from_last
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import SAME_LOGITS, SAME_SCORES
 from neuronatlas.models.quantised import GradientError, disprove_gradients
 from neuronatlas.models.replay import FullReplay
 from neuronatlas.models.ways import Plain, Prompts, Routing, Way, WayError
@@ -200,15 +201,14 @@ def _disproof_on(kind: type[Way], model: Model, probe: Prompts) -> str:
             return "rows that are packed together do not give what each gives alone"
     except Exception as error:  # noqa: BLE001 - whatever an unknown architecture raises, the plain way remains
         return f"{type(error).__name__}: {error}"
-    exact = model.dtype in (torch.float32, torch.float64)
-    tolerance = 1e-3 if exact else 5e-2
+    tolerance = SAME_LOGITS.of(model.dtype)
     for layer, (right, found) in enumerate(zip(plain.gradients, tried.gradients, strict=True)):
         if not right.numel():
             continue
         apart = float((right - found.to(right)).abs().max() / right.abs().max().clamp(min=1e-12))
         if not apart <= tolerance:
             return f"gradients of layer {layer} differ by {apart:.1e} of the largest from plain re-runs"
-    return _disproved_scores(plain, tried, tolerance=1e-5 if exact else 5e-2)
+    return _disproved_scores(plain, tried, SAME_SCORES.of(model.dtype))
 
 
 def _disproved_scores(plain: Path, tried: Path, tolerance: float) -> str:

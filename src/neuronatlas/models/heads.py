@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from neuronatlas.models.calls import first_tensor, overridden, stop_after, with_first_tensor
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import SAME_PASS, widened
 from neuronatlas.models.taps import asleep
 
 __all__ = [
@@ -116,7 +117,7 @@ def logit_slopes(
     """
     leaf = logits.detach().requires_grad_()
     with torch.enable_grad():
-        wide = leaf if leaf.dtype in (torch.float32, torch.float64) else leaf.float()
+        wide = widened(leaf)
         found = readout(wide, answers.to(leaf.device))
         (slopes,) = torch.autograd.grad(found.sum(), [wide])
     units = torch.ones_like(found)
@@ -147,14 +148,14 @@ class _Probability(torch.autograd.Function):
 
 def probability(logits: Float[Tensor, "row token"], answers: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
     """P(answer) of each row, in float32 or wider, with its gradient."""
-    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    wide = widened(logits)
     found: Tensor = _Probability.apply(wide, answers)  # type: ignore[no-untyped-call]
     return found
 
 
 def log_probability(logits: Float[Tensor, "row token"], answers: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
     """Log P(answer) of each row, in float32 or wider, with its gradient."""
-    wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    wide = widened(logits)
     return torch.log_softmax(wide, dim=-1).gather(-1, answers[:, None])[:, 0]
 
 
@@ -190,5 +191,4 @@ def disprove_head(model: Model) -> str:
         except Exception as error:  # noqa: BLE001 - whatever an unknown architecture raises, the whole pass remains
             return f"{type(error).__name__}: {error}"
     apart = float((whole - single).abs().max() / whole.abs().max().clamp(min=1e-12))
-    tolerance = 1e-4 if whole.dtype in (torch.float32, torch.float64) else 5e-2
-    return "" if apart <= tolerance else f"its logits differ by {apart:.1e} of the largest"
+    return "" if apart <= SAME_PASS.of(whole.dtype) else f"its logits differ by {apart:.1e} of the largest"

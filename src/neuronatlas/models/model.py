@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuronatlas.models.history import History
+from neuronatlas.models.precision import SAME_PRODUCT
 from neuronatlas.models.sites import Site, SiteError
 from neuronatlas.models.stacks import StructureError
 from neuronatlas.models.structure import Block
@@ -27,7 +28,6 @@ __all__ = ["Kind", "Model", "ModelInputError", "digest_of"]
 
 Kind = Literal["masked", "causal", "seq2seq"]
 """What a model is asked: a place inside a text, what follows it, or what its decoder makes of it."""
-_ROUNDING, _ROUNDING_COARSE = 1e-4, 3e-2
 _LENGTHS = ("max_position_embeddings", "max_encoder_position_embeddings")
 Seen = list[tuple[ref[Tensor] | None, tuple[object, ...]]]
 
@@ -205,8 +205,8 @@ def sees_ahead(module: PreTrainedModel, ids: Int[Tensor, "row position"]) -> boo
     other[:, -1] = ids[:, 0].flip(0)
     with torch.no_grad():
         moved = (run_model(module, ids) - run_model(module, other)).abs().amax((0, 2))
-    exact = module.dtype in (torch.float32, torch.float64) and not coded_modules(module)
-    return bool(moved[:-1].max() > (_ROUNDING if exact else _ROUNDING_COARSE) * moved[-1])
+    allowed = SAME_PRODUCT.coarse if coded_modules(module) else SAME_PRODUCT.of(module.dtype)
+    return bool(moved[:-1].max() > allowed * moved[-1])
 
 
 def probe_ids(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "2 7"]:

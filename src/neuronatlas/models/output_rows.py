@@ -11,12 +11,9 @@ from torch import Tensor, nn
 
 from neuronatlas.models.calls import Call, first_tensor, record_calls
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import SAME_LOGITS
 
 __all__ = ["OutputRowError", "output_rows"]
-
-TOLERANCE = 1e-3
-"""Largest deviation of the recomputed logits, as a share of the largest one (float32)."""
-_TOLERANCE_HALF = 5e-2
 
 
 class OutputRowError(ValueError):
@@ -79,7 +76,7 @@ def _prove(model: Model, embedding: nn.Module, weight: Tensor, calls: Sequence[C
         # Differences between positions, in which a bias falls away.
         expected = ((given[:, 1:] - given[:, :-1]) @ weight.T).double()
         apart = (expected - (out[:, 1:] - out[:, :-1]).double()).abs().max()
-    allowed = TOLERANCE if weight.dtype in (torch.float32, torch.float64) else _TOLERANCE_HALF
+    allowed = SAME_LOGITS.of(weight.dtype)
     if not float(apart) <= allowed * float(out.abs().max()):
         raise OutputRowError(f"the logits of {model.name} are not its output embedding times what that is given")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from neuronatlas.models.model import Model
 
@@ -27,6 +27,7 @@ __all__ = [
     "by_shape",
     "place_tokens",
     "query",
+    "spread",
     "subject_places",
     "with_subject",
 ]
@@ -36,6 +37,7 @@ _SENTINEL, _NEXT_SENTINEL = "<extra_id_0>", "<extra_id_1>"
 
 
 Unit = Literal["P", "log P"]
+Item = TypeVar("Item")
 
 
 AHEAD = (
@@ -380,3 +382,13 @@ def by_shape(shapes: Sequence[tuple[int, ...]], budget: int) -> list[list[int]]:
         size = max(1, budget // sum(shape))
         batches += [groups[shape][start : start + size] for start in range(0, len(groups[shape]), size)]
     return batches
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many of the items, evenly spread.
+
+    >>> spread("abcdef", 3)
+    ['a', 'c', 'e']
+    """
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]

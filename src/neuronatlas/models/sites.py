@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from neuronatlas.models.calls import Call, first_tensor, hooks, record_calls
 from neuronatlas.models.experts import routed_output
 from neuronatlas.models.parts import Projection
+from neuronatlas.models.precision import SAME_PRODUCT
 from neuronatlas.models.quantised import CODED_TOLERANCE, affine_error
 from neuronatlas.models.stacks import Stack, trace_blocks
 from neuronatlas.models.structure import Block, find_blocks
@@ -241,7 +242,7 @@ def _prove_layer(
     if _base(site) != "hidden":
         with resident(point.module), resident(point.shared or nn.Module()):
             error = _experts_error(point, values, run) if point.experts else _projection_error(point, values, run)
-        if error > (1e-4 if values.dtype in (torch.float32, torch.float64) and not coded else CODED_TOLERANCE):
+        if error > (CODED_TOLERANCE if coded else SAME_PRODUCT.of(values.dtype)):
             raise SiteError(
                 f"{where}: the projection of what was captured differs from its output by {error:.1e} of the largest"
                 + (f" ({_coding(point.module)})" if coded else "")

@@ -18,15 +18,13 @@ from transformers.pytorch_utils import Conv1D
 
 from neuronatlas.models.experts import expert_output, expert_width
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import SAME_PRODUCT
 from neuronatlas.models.structure import Block
 from neuronatlas.neurons import Neuron, NeuronSet
 
 __all__ = ["SlotError", "Slots", "value_slots"]
 
 SITE = "ffn"
-TOLERANCE = 1e-4
-"""Largest deviation of a unit activation's effect from its slot, as a share of the largest weight (float32)."""
-_TOLERANCE_HALF = 3e-2
 _PROVED_AT_ONCE = 512
 
 
@@ -202,7 +200,7 @@ def _proved_axis(holder: _Holder, weight: nn.Parameter, neurons: Sequence[Neuron
     axes = [axis for axis in (0, 1) if matrix.shape[axis] == holder.width]
     with torch.no_grad():
         errors = {axis: _error(holder, matrix, axis, neurons) for axis in axes}
-    allowed = TOLERANCE if weight.dtype in (torch.float32, torch.float64) else _TOLERANCE_HALF
+    allowed = SAME_PRODUCT.of(weight.dtype)
     proved = [axis for axis in axes if errors[axis] <= allowed]
     if len(proved) == 1:
         return proved[0]

@@ -16,6 +16,7 @@ from neuronatlas.models.calls import Call, record_calls
 from neuronatlas.models.experts import Route, route_of, routed_as
 from neuronatlas.models.heads import Readout, logit_slopes, probability
 from neuronatlas.models.model import Model
+from neuronatlas.models.precision import widened
 from neuronatlas.models.queries import Step
 from neuronatlas.models.taps import tapped
 
@@ -190,7 +191,7 @@ class Plain(Way):
 
 def unscaled(gradients: Sequence[Tensor], units: Float[Tensor, "layer prompt node"]) -> list[Tensor]:
     """Gradients in units of 1, in float32 or wider, from gradients in units of their own (see `logit_slopes`)."""
-    wide = [g if g.dtype in (torch.float32, torch.float64) else g.float() for g in gradients]
+    wide = map(widened, gradients)
     return [g * unit[..., None].to(g) for g, unit in zip(wide, units, strict=True)]
 
 
