@@ -45,6 +45,7 @@ def atlas(folder: Path, style: str, **settings: Any) -> na.Atlas:
 # Knowledge neurons.
 
 
+@pytest.mark.filterwarnings("ignore:tuning did not reach")  # of two facts, which the atlas says in its own way
 @every_style
 def test_the_neurons_of_an_atlas_are_those_that_locate_finds_by_layer_expert_and_unit(folder: Path, style: str) -> None:
     made = atlas(folder, style)
