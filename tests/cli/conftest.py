@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 import neuronatlas as na
 from neuronatlas import specimen
 from neuronatlas.cli import app
+from neuronatlas.studies.sweep.toys import architectures, build, toy_tokenizer
 from tests.handwritten import saved
 from tests.knowledge.planted import planted_facts, planted_model
 from tests.probing.planted_property import planted_corpus
@@ -95,3 +96,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     path.write_text("word\tkind\n" + "\n".join(blocks), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model that has no feed-forward neurons, of random weights; its words are w4 to w99."""
+    target = tmp_path_factory.mktemp("mamba")
+    build(next(one for one in architectures(("causal",)) if one.model_type == "mamba")).save_pretrained(target)
+    toy_tokenizer().save_pretrained(target)
+    return target

@@ -31,3 +31,11 @@ def test_a_model_and_all_of_them_is_one_too_many(folder: Path) -> None:
     for arguments in (("check",), ("check", folder, "--all"), ("check", folder, "--only", "llama")):
         assert run(*arguments).exit_code == 2
     assert run("check", "--all", "--only", "nonsense").exit_code == 2
+
+
+def test_a_model_without_feed_forward_neurons_is_checked_for_what_it_has(mamba: Path) -> None:
+    text = succeed("check", mamba)
+    assert "no site ffn: layer 0 (backbone.layers.0): 0 position-wise projections" in text
+    found = document("check", mamba)
+    assert "hidden" in found["sites"]
+    assert set(found["missing_sites"]) == {"ffn"}

@@ -103,3 +103,17 @@ def test_an_interruption_says_what_is_kept(
     result = run("probe", model, text, "--label", "kind", "-o", tmp_path / "atlas")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "interrupted: nothing was written yet"
+
+
+def test_a_model_without_feed_forward_neurons_is_read_at_the_residual_stream(
+    mamba: Path, text: Path, tmp_path: Path
+) -> None:
+    found = document("extract", mamba, text, "-o", tmp_path / "acts", "--site", "hidden", "--limit", 5)
+    assert (found["site"], found["neurons"]) == ("hidden", 160)
+    shown = document("describe", mamba, text, "L1.U0", "--label", "kind", "--site", "hidden", "--limit", 5)
+    assert shown["profiles"]
+    probed = document("probe", mamba, text, "-l", "kind", "-o", tmp_path / "atlas", "--methods", "lca", "--controls", 1)
+    assert probed["overview"]["properties"][0]["n_neurons"] == 160
+    assert "mamba has no site 'ffn'" in complaint(
+        run("extract", mamba, text, "-o", tmp_path / "none", "--site", "ffn"), NOTES
+    ).replace(str(mamba), "mamba")

@@ -56,9 +56,9 @@ def check(
     Example: neuronatlas check bert-base-cased
 
     Prints the model's kind and blocks, each site of neurons with its names in other tools, what was proved of it layer
-    by layer, and the way in which attribution runs. A model that fails is refused with the reason, exit code 1. With
-    --all, every causal, masked and sequence-to-sequence class that transformers has is built at toy size, proved,
-    attributed against plain re-runs, suppressed and restored.
+    by layer, and the way in which attribution runs. A site that the model lacks is named with the reason; a model that
+    has none is refused, exit code 1. With --all, every causal, masked and sequence-to-sequence class that transformers
+    has is built at toy size, proved, attributed against plain re-runs, suppressed and restored.
     """
     if every == (model is not None):
         raise typer.BadParameter("give a MODEL, or --all for every architecture of transformers")
@@ -67,7 +67,7 @@ def check(
         return
     if only is not None or markdown is not None:
         raise typer.BadParameter("--only and --markdown go with --all")
-    loaded = open_model(model, revision=revision, device=device, dtype=dtype)
+    loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=None)
     ways = prove_ways(loaded)
     if as_json:
         print_json(_document(loaded, ways))

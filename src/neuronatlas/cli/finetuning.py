@@ -87,7 +87,7 @@ def finetune(
         min_count=min_count,
     )
     require_corpus(corpus)
-    base = open_model(model, revision=revision, device=device, dtype=dtype)
+    base = open_model(model, revision=revision, device=device, dtype=dtype, site=None)
     text = open_corpora(corpus, [label], limit, form)[0]
     note(f"fine-tuning for {label} on {len(text):,} sentences into {output}")
     child = train_child(base, text, output, settings, progress=shows_progress())

@@ -9,6 +9,7 @@ from neuronatlas.cli.running import note
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.models import Model, load
 from neuronatlas.models.queries import place_tokens
+from neuronatlas.models.sites import SITE_NAMES, SiteError
 from neuronatlas.readers import read_facts
 from neuronatlas.readers.files import open_text
 from neuronatlas.studies.demo import facts_of_specimen
@@ -21,19 +22,23 @@ SPECIMENS = {SPECIMEN: "masked", "specimen-causal": "causal"}
 
 
 def open_model(
-    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto", site: str = "ffn"
+    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto", site: str | None = "ffn"
 ) -> Model:
     """Load a model by name, `specimen` and `specimen-causal` being those that ship with the package.
 
-    Device `spread` means all devices that there are.
+    Device `spread` means all devices that there are; site None, the first that is proved.
     """
+    if site is not None and site not in SITE_NAMES:
+        raise SiteError(f"no site {site!r}: one of {', '.join(SITE_NAMES)} expected")
     note(f"loading {name}")
     one, several = ("auto", "auto") if device == "spread" else (device, None)
     if name not in SPECIMENS:
         return load(name, revision=revision, device=one, device_map=several, dtype=dtype, site=site)
     folder = specimen.specimen_folder(SPECIMENS[name])
-    model = load(folder, device=one, device_map=several, dtype=dtype, site=site)
+    model = load(folder, device=one, device_map=several, dtype=dtype, site=None)
     model.name = name  # and not the folder that the package happens to be installed in
+    model.default_site = site or model.default_site
+    model.site()
     return model
 
 

@@ -88,7 +88,7 @@ def extract(
     drops or that lie past the model's length have no row. Interrupted, the same command goes on.
     """
     require_corpus(corpus)
-    loaded = open_model(model, revision=revision, device=device, dtype=dtype)
+    loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     text = open_corpora(corpus, [label], limit, form)[0]
     note(f"extracting the activations of {len(text):,} sentences into {output}")
     with resumable(output, "the folder of activations", MANIFEST):
@@ -188,7 +188,7 @@ def probe(
         seed=seed,
     )
     require_corpus(corpus)
-    loaded = open_model(model, revision=revision, device=device, dtype=dtype)
+    loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     atlas = build(loaded, open_corpora(corpus, label, limit, form), output, settings, keep_activations)
     path = write_report(output)
     if as_json:
@@ -303,7 +303,7 @@ def describe(
         if read_manifest(Path(source)) is not None:
             acts = open_activations(Path(source))
         else:
-            loaded = open_model(source, revision=revision, device=device, dtype=dtype)
+            loaded = open_model(source, revision=revision, device=device, dtype=dtype, site=site)
             chosen = loaded.layout(site).set(addresses)
             acts = extract_activations(
                 loaded, text, site, Path(scratch) / "acts", neurons=chosen, progress=shows_progress()

@@ -20,7 +20,7 @@ from neuronatlas.models.experts import ExpertsError, choose
 from neuronatlas.models.heads import disprove_head
 from neuronatlas.models.model import Kind, Model, probe_decoder_ids, probe_ids, run_model, sees_ahead
 from neuronatlas.models.placement import DeviceMap, ModelError, Placement
-from neuronatlas.models.sites import Site, SiteError, propose_sites, prove
+from neuronatlas.models.sites import SITES, Site, SiteError, propose_sites, prove
 from neuronatlas.models.stacks import Stack, StructureError, trace_blocks, trace_stacks
 from neuronatlas.models.structure import Block, find_blocks
 
@@ -49,14 +49,15 @@ def load(
     offload_folder: str | Path | None = None,
     dtype: str = "auto",
     quantization: QuantizationConfigMixin | None = None,
-    site: str = "ffn",
+    site: str | None = "ffn",
     trust_remote_code: bool = False,
 ) -> Model:
     """Load a masked, causal or sequence-to-sequence language model and prove where its neurons are.
 
     `source` is a Hugging Face hub id, a folder, or a `(model, tokenizer)` pair in memory (set to evaluation mode).
     `device="auto"` takes a GPU when there is one; `dtype="auto"` takes the stored one, or float32 on a CPU. Only
-    safetensors weights are read. `site` is the default site of everything done with the model.
+    safetensors weights are read. `site` is the default site of everything done with the model; with None it is the first
+    of `ffn`, `attention` and `hidden` that is proved.
 
     A model too large for one device is spread by `device_map`, as `from_pretrained` takes it: `"auto"`, or modules'
     paths and where each goes, a device, `"cpu"` or `"disk"`; `memory` is the most that each may hold (`{0: "20GB",
@@ -88,7 +89,12 @@ def load(
 
 
 def _with_sites(
-    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, name: str, revision: str | None, site: str
+    module: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    kind: Kind,
+    name: str,
+    revision: str | None,
+    site: str | None,
 ) -> Model:
     sites: dict[str, Site] = {}
     missing: dict[str, str] = {}
@@ -108,6 +114,7 @@ def _with_sites(
                 sites[proposal.name] = Site(proposal.name, proposal.points, proofs)
             except SiteError as error:
                 missing[proposal.name] = str(error)
+    site = site or next((proved for proved in SITES if proved in sites), SITES[0])
     model = Model(module, tokenizer, kind, name, revision, found[0], sites, missing, site)
     model.encoder_blocks = found[1] if len(found) > 1 else ()
     model.sees_ahead = kind == "causal" and sees_ahead(module, model.probe_ids)

@@ -27,9 +27,10 @@ from neuronatlas.models.structure import Block, find_blocks
 from neuronatlas.models.taps import Edit, Point, tapped
 from neuronatlas.models.weights import is_coded, is_plain, resident
 
-__all__ = ["SITES", "LayerProof", "Site", "SiteError", "path_pattern", "propose_sites", "prove"]
+__all__ = ["SITES", "SITE_NAMES", "LayerProof", "Site", "SiteError", "path_pattern", "propose_sites", "prove"]
 
 SITES = ("ffn", "attention", "hidden")
+SITE_NAMES = (*SITES, "cross_attention", *(f"encoder.{name}" for name in SITES))
 
 
 class SiteError(ValueError):
