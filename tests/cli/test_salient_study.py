@@ -63,3 +63,26 @@ def test_a_model_given_twice_is_refused_in_one_line(models: list[Path], text: Pa
     line = complaint(run("study", "salient-neurons", models[0], models[0], *options), NOTES)
     assert "was given twice" in line
     assert not (tmp_path / "twice").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--language", "fr=specimen"), "the specimen's grammar has no language 'fr': en, de or es expected"),
+        (("--label", "colour"), "the specimen's grammar has no label 'colour'"),
+    ],
+)
+def test_what_the_grammar_does_not_have_is_told_before_models_are_loaded(
+    options: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    given = ("study", "salient-neurons", "no/model", "-c", "specimen", "-l", "upos", "-o", tmp_path / "study", *options)
+    result = run(*given)
+    assert said in complaint(result, NOTES)
+    assert "loading" not in result.stderr
+
+
+def test_a_model_without_feed_forward_neurons_is_studied_at_the_residual_stream(
+    mamba: Path, text: Path, tmp_path: Path
+) -> None:
+    options = ("--corpus", text, "--label", "kind", "--sets", 1, "--classes", 1, "-o", tmp_path / "study")
+    assert document("study", "salient-neurons", mamba, *options)["sets"][0]["n_neurons"] == 160

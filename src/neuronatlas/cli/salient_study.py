@@ -106,9 +106,10 @@ def salient_neurons(
     spoken = as_languages(language or [])
     for file in spoken.values():
         require_corpus(file)
-    sources = sources_of(models, lambda name: open_model(name, device=device, dtype=dtype))
-    corpora = _unseen(sources, open_corpora(corpus, label, limit, form))
     told = {name: _in_language(name, file, label, limit, form) for name, file in spoken.items()}
+    given = open_corpora(corpus, label, limit, form)
+    sources = sources_of(models, lambda name: open_model(name, device=device, dtype=dtype, site=site))
+    corpora = _unseen(sources, given)
     note(f"studying {', '.join(models)} for {', '.join(label)} into {output}")
     with resumable(output, "the study"):
         atlas = salient_study(

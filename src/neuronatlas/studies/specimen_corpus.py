@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from neuronatlas.probing.corpora import LABELLERS, Corpus, CorpusError, Sentence
-from neuronatlas.specimen.grammar import LABEL_KEYS, LabelledSentence, generate
+from neuronatlas.specimen.grammar import LABEL_KEYS, LANGUAGES, LabelledSentence, generate
 from neuronatlas.specimen.grammar.words import spaces_after
 
 __all__ = ["corpus_of_specimen"]
@@ -18,8 +18,7 @@ def corpus_of_specimen(label: str, n_sentences: int = N_SENTENCES, language: str
     does not apply a word has none), or one of LABELLERS.
     language: `en`, `de` or `es`. The first sentences of a longer corpus are those of a shorter one of the same seed.
 
-    Errors: CorpusError for an unknown label and for fewer than one sentence; the grammar's LexiconError for another
-    language.
+    Errors: CorpusError for an unknown label or language, and for fewer than one sentence.
 
     >>> corpus = corpus_of_specimen("upos", n_sentences=50)
     >>> len(corpus), corpus.counts()["PUNCT"] >= 50
@@ -27,6 +26,9 @@ def corpus_of_specimen(label: str, n_sentences: int = N_SENTENCES, language: str
     """
     if label not in LABEL_KEYS and label not in LABELLERS:
         raise CorpusError(f"the specimen's grammar has no label {label!r}: {', '.join(LABEL_KEYS)} expected")
+    if language not in LANGUAGES:
+        known = f"{', '.join(LANGUAGES[:-1])} or {LANGUAGES[-1]}"
+        raise CorpusError(f"the specimen's grammar has no language {language!r}: {known} expected")
     if n_sentences < 1:
         raise CorpusError(f"n_sentences is {n_sentences}: 1 or more expected")
     name = f"specimen {language}, seed {seed}"
