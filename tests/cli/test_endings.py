@@ -61,6 +61,54 @@ def test_a_file_that_is_not_there_is_told_before_the_model_is_loaded(tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (
+            ("implicit", "no/such-model", "specimen", "--atlas", "x", "--bridges", "none.json"),
+            "none.json: no such file",
+        ),
+        (("rank", "x", "specimen", "-l", "upos", "--csv", "none/x.csv"), "none: no such folder to write a file in"),
+        (("interactions", "no/model", "specimen", "--atlas", "x", "--plot", "none/x.html"), "none: no such folder"),
+        (("interactions", "no/model", "specimen", "--atlas", "x", "--plot", "."), ".: is a folder"),
+        (("check", "--all", "--markdown", "none/x.md"), "none: no such folder"),
+    ],
+)
+def test_a_path_that_is_not_there_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert said in complaint(result)
+    assert "loading" not in result.stderr
+
+
+def test_a_path_that_goes_away_under_way_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise FileNotFoundError("No such file or directory (os error 2): none/x.csv")  # as polars does, with no errno
+
+    monkeypatch.setattr(atlases, "write_report", fails)
+    assert "os error 2" in complaint(run("report", tmp_path))
+
+
+@pytest.mark.parametrize("command", ["attribute", "locate", "probe"])
+def test_a_site_that_no_model_has_is_told_before_the_model_is_loaded(command: str, tmp_path: Path) -> None:
+    given = {
+        "attribute": ("no/model", "--prompt", PROMPT, "--answer", "answer0"),
+        "locate": ("no/model", "specimen", "-o", tmp_path / "x"),
+        "probe": ("no/model", "specimen", "-l", "upos", "-o", tmp_path / "x"),
+    }
+    result = run(command, *given[command], "--site", "foo")
+    assert "no site 'foo': one of ffn, attention, hidden, cross_attention, encoder.ffn" in complaint(result)
+    assert "loading" not in result.stderr
+
+
+@pytest.mark.usefixtures("small_specimen")
+def test_a_model_of_the_package_is_called_by_the_name_that_was_given(tmp_path: Path) -> None:
+    line = complaint(run("locate", "specimen", "specimen", "-o", tmp_path / "x", "--site", "encoder.ffn"))
+    assert "specimen has no site 'encoder.ffn'" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
         (lambda m, f, a: ("check", f.parent), "is not a model: it has no config.json"),
         (lambda m, f, a: ("check", m / "none"), "is not a folder with a model"),
         (lambda m, f, a: ("attribute", m, "--prompt", "word0", "--answer", "answer0"), "no [MASK] in prompt"),

@@ -20,7 +20,11 @@ def test_pairs_are_told_with_random_neurons_beside_them(folder: Path, facts: Pat
     assert "L1.U1" in drawn.read_text(encoding="utf-8")
     text = succeed("interactions", folder, facts, "--atlas", atlas, "--limit", 1)
     assert "facts with two neurons or more" in text
-    assert "the pairs that interact most" in text
+    told = text[text.index("the pairs that interact most (") :]
+    legend, table = told.split("):", 1)
+    for term in ("interaction", "Shapley"):  # what is explained is a column, and the other way round
+        assert f"{term}:" in legend
+        assert term in table
 
 
 @pytest.fixture(scope="module")

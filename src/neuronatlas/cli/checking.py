@@ -10,7 +10,7 @@ import typer
 
 from neuronatlas.cli.inputs import open_model
 from neuronatlas.cli.options import AsJson, Device, Dtype, Revision, as_names
-from neuronatlas.cli.running import console, note, print_json, shows_progress
+from neuronatlas.cli.running import console, note, print_json, require_place, shows_progress
 from neuronatlas.cli.show_check import show_check, show_sweep
 from neuronatlas.models import Model
 from neuronatlas.models.checking import ProvedWays, prove_ways
@@ -80,6 +80,7 @@ def _check_all(only: list[str] | None, markdown: Path | None, as_json: bool) -> 
     unknown = set(only or ()) - {architecture.model_type for architecture in known}
     if unknown:
         raise typer.BadParameter(f"{min(unknown)!r} is no model type of transformers", param_hint="--only")
+    require_place(markdown)
     chosen = [architecture for architecture in known if only is None or architecture.model_type in only]
     outcomes = list(sweep(chosen, progress=shows_progress()))
     if markdown is not None:

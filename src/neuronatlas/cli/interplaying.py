@@ -18,7 +18,7 @@ from neuronatlas.atlas.wording import number, percent
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
 from neuronatlas.cli.options import AsJson, Device, Dtype, FactsFile, Limit, ModelName, Relations, Revision, as_names
-from neuronatlas.cli.running import console, print_json, shows_progress
+from neuronatlas.cli.running import console, print_json, require_place, shows_progress
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.implicit import ImplicitEffects, hop_prompts, implicit_effects
 from neuronatlas.knowledge.interaction_tables import interaction_tables
@@ -27,6 +27,7 @@ from neuronatlas.knowledge.two_hop import two_hop
 from neuronatlas.models import Model
 from neuronatlas.models.queries import place_tokens
 from neuronatlas.neurons import NeuronSet
+from neuronatlas.readers.files import open_text
 from neuronatlas.studies.implicit_prompts import specimen_prompts
 from neuronatlas.studies.overview import atlas_neurons, find_row
 
@@ -73,6 +74,7 @@ def interactions(
     Prints all neurons at once against the sum of single ones, what share of pairs is redundant or in synergy, and the
     pairs that interact most; --json has every pair, with the Shapley interaction index.
     """
+    require_place(plot)
     loaded, chosen, sets = _located(model, facts, atlas, relations, limit, revision, device, dtype)
     tables = interaction_tables(
         loaded,
@@ -166,7 +168,7 @@ def _located(
 
 def _read_bridges(path: Path) -> dict[str, list[str]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(open_text(path).text)
     except ValueError as error:
         raise FactError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict) or not all(
@@ -210,7 +212,10 @@ def _show_interactions(out: Console, tables: dict[str, pl.DataFrame], facts: Seq
         )
         for row in top.iter_rows(named=True)
     ]
-    out.print("the pairs that interact most (beyond: both less each alone; Shapley: the same in all companies):")
+    out.print(
+        "the pairs that interact most (interaction: both at once, less the first, less the second; Shapley: the same, "
+        "averaged over which other neurons are suppressed too):"
+    )
     out.print(
         show.table_of(("fact", "pair", "kind", "first", "second", "both", "interaction", "Shapley"), shown, left=3)
     )

@@ -30,7 +30,7 @@ from neuronatlas.cli.corpora import (
 )
 from neuronatlas.cli.inputs import open_model
 from neuronatlas.cli.options import AsJson, Device, Dtype, ModelName, Output, Revision, SiteName, as_names
-from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
+from neuronatlas.cli.running import command_line, console, note, print_json, require_place, resumable, shows_progress
 from neuronatlas.models import Model
 from neuronatlas.neurons import Neuron
 from neuronatlas.probing.corpora import Corpus
@@ -236,6 +236,7 @@ def rank(
     writes all of them, the first the most salient.
     """
     require_corpus(corpus)
+    require_place(csv)
     acts = open_activations(activations)
     text = open_corpora(corpus, [label], limit, form)[0]
     examples = examples_of(acts, text, min_count)

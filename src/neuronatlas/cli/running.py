@@ -50,7 +50,17 @@ from neuronatlas.readers import FactFileWarning
 from neuronatlas.studies.children.settings import ChildError
 from neuronatlas.studies.settings import SettingsError
 
-__all__ = ["Exit", "command_line", "console", "note", "print_json", "resumable", "run_safely", "shows_progress"]
+__all__ = [
+    "Exit",
+    "command_line",
+    "console",
+    "note",
+    "print_json",
+    "require_place",
+    "resumable",
+    "run_safely",
+    "shows_progress",
+]
 
 P = ParamSpec("P")
 
@@ -82,7 +92,18 @@ _INPUT_ERRORS = (
     SlotError,
     TextError,
 )
-_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_PATH_ERRORS = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+_PATH_KINDS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""Errors about paths that are known by their class alone: polars raises them without a number."""
 
 
 class Exit(IntEnum):
@@ -141,6 +162,16 @@ def run_safely(command: Callable[P, None]) -> Callable[P, None]:
     return guarded
 
 
+def require_place(file: Path | None) -> None:
+    """Refuse a file to write that cannot lie where it is to, before any work is done for it."""
+    if file is None:
+        return
+    if not file.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder to write a file in: make it first", str(file.parent))
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder: give the name of a file", str(file))
+
+
 @contextmanager
 def resumable(folder: Path, what: str = "the atlas", proof: str = "atlas.json") -> Iterator[None]:
     """Say on an interruption that the work so far is kept, where the file that proves it is there."""
@@ -156,7 +187,8 @@ def _exit_code(error: Exception) -> Exit | None:
     cause = error.__cause__ or error
     if isinstance(cause, Exception) and is_disk_full(cause):
         return Exit.DISK_FULL
-    if isinstance(error, _INPUT_ERRORS) or (isinstance(error, OSError) and error.errno in _PATH_ERRORS):
+    of_path = isinstance(error, _PATH_KINDS) or (isinstance(error, OSError) and error.errno in _PATH_ERRORS)
+    if of_path or isinstance(error, _INPUT_ERRORS):
         return Exit.INPUT
     return None
 
