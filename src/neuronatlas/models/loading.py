@@ -56,8 +56,8 @@ def load(
 
     `source` is a Hugging Face hub id, a folder, or a `(model, tokenizer)` pair in memory (set to evaluation mode).
     `device="auto"` takes a GPU when there is one; `dtype="auto"` takes the stored one, or float32 on a CPU. Only
-    safetensors weights are read. `site` is the default site of everything done with the model; with None it is the first
-    of `ffn`, `attention` and `hidden` that is proved.
+    safetensors weights are read. `site` is the default site of everything done with the model; None takes the first of
+    `ffn`, `attention` and `hidden` that is proved.
 
     A model too large for one device is spread by `device_map`, as `from_pretrained` takes it: `"auto"`, or modules'
     paths and where each goes, a device, `"cpu"` or `"disk"`; `memory` is the most that each may hold (`{0: "20GB",
