@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import neuronatlas as na
-from neuronatlas.cli import atlases
+from neuronatlas.cli import app, atlases
 from tests.cli.conftest import PROMPT, complaint, document, run, succeed
 from tests.knowledge.planted import FACTS, planted_neurons
 
@@ -200,3 +202,16 @@ def test_the_specimen_and_its_facts_go_by_one_word(tmp_path: Path) -> None:
     found = document("locate", "specimen", "specimen", "--limit", 1, "-o", tmp_path / "atlas")
     assert found["overview"]["n_facts"] == 2
     assert "no relation 'third'" in complaint(run("locate", "specimen", "specimen", "--relations", "third", "-o", "x"))
+
+
+def commands_of(command: Any) -> dict[str, Any]:
+    """The commands below a command, by name."""
+    return getattr(command, "commands", {})
+
+
+def test_the_readme_has_a_row_for_every_command() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = "\n".join(line.split("|")[1] for line in readme.splitlines() if line.startswith("| `neuronatlas"))
+    for name, command in commands_of(typer.main.get_command(app)).items():
+        for words in [f"{name} {one}" for one in commands_of(command)] or [name]:
+            assert f"`neuronatlas {words}" in rows, f"{words} is missing in the README's table of commands"

@@ -29,7 +29,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="neuronatlas",
-    help="Find, test and explain the neurons in which a language model keeps its facts and its grammar.",
+    help="Find, test, explain and edit the neurons in which a language model keeps its facts and its grammar.",
     epilog="Exit codes: 0 done; 1 something is wrong with the input, one line says what; 2 the command is not written "
     "as it should be; 3 the disk is full; 130 interrupted, the same command goes on. Start with: neuronatlas demo",
     no_args_is_help=True,
