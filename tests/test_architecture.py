@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,3 +149,11 @@ def test_imports_are_found_however_they_are_written(source: str, module: str, fo
 @pytest.mark.parametrize("path", modules().values(), ids=lambda path: module_name(path) or "__init__")
 def test_no_file_passes_400_lines(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= LONGEST_FILE
+
+
+def test_the_map_names_every_module() -> None:
+    """docs/architecture.md tells what is where: each module and each package by its name, in code."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    missing = [module for module in modules() if module and module.rpartition(".")[2] not in named]
+    assert not missing, f"docs/architecture.md does not name {', '.join(missing)}"
