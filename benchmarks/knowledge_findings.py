@@ -14,7 +14,7 @@ import typer
 
 from neuronatlas import Atlas
 from neuronatlas.atlas.knowledge.looks import gain_name
-from neuronatlas.atlas.knowledge_study.published import PUBLISHED
+from neuronatlas.atlas.knowledge_study.published import PUBLISHED, RISES
 from neuronatlas.atlas.knowledge_study.reading import change_of, effect, interval, pick, score
 from neuronatlas.atlas.wording import Effect, Score, count, number, percent
 from outcome import table
@@ -103,7 +103,7 @@ def _update(tables: dict[str, pl.DataFrame]) -> Iterator[Line]:
                 yield f"update, {method}: {name}", told, str(score(row, "after"))
     for row in tables["update_perplexity"].filter(pl.col("prompts") > 0, group="other relations").iter_rows(named=True):
         told = f"{effect(row, 'rise', 'low', 'high')} ({number(row['before'], 2)} to {number(row['after'], 2)})"
-        printed = {"normalised": "+7.2", "random": "+4.3"}.get(row["method"], "")
+        printed = f"+{RISES[row['method']]} of perplexity" if row["method"] in RISES else ""
         yield f"update, {row['method']}: perplexity of other relations", printed, told
     for row in tables["update_sizes"].filter(method="exact").iter_rows(named=True):
         yield "update, exact: neurons an edit", "", number(row["neurons"], 1)
