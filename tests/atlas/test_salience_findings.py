@@ -96,6 +96,8 @@ def test_sentences_tell_what_the_tables_hold(make_salience: MakeTables) -> None:
     )
     assert plain(findings.minimal_sentence(tables)).startswith("To read 2 properties, 1.0 % to 3.0 % of the neurons")
     assert findings.disjoint_sentence(tables) == "4 sets without a common neuron do so for each."
+    alone = tables | {"properties": tables["properties"].with_columns(n_disjoint=pl.lit(1, pl.Int64))}
+    assert findings.disjoint_sentence(alone) == "1 set without a common neuron does so for each."
     assert plain(findings.corpus_sentence(tables)) == "From 2,001 sentences with 25,147 words of en_ewt-ud-dev.conllu."
     assert findings.layers_sentence(tables).startswith("From low to high, by the mean layer of their minimal sets: ")
     kept = plain(findings.ablation_sentence(tables))

@@ -205,7 +205,7 @@ def locate(
 
 
 def _build(model: Model, facts: list[Fact], folder: Path, settings: LocateSettings) -> Atlas:
-    note(f"locating the neurons of {len(facts)} facts into {folder}")
+    note(f"locating the neurons of {count(len(facts), 'fact')} into {folder}")
     with resumable(folder):
         return build_atlas(model, facts, folder, settings, command=command_line(), progress=shows_progress())
 
@@ -237,7 +237,7 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
         return
     out, meta = console(), atlas.meta
     out.print(show.table_of(("atlas", str(folder)), _described(meta), left=2))
-    out.print(show.table_of(("table", "rows"), [(name, f"{count:,}") for name, count in rows.items()]))
+    out.print(show.table_of(("table", "rows"), [(name, f"{height:,}") for name, height in rows.items()]))
     if "experiments" in rows:
         show_study(out, atlas)
     if not finished:

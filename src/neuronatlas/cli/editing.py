@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import polars as pl
 import typer
 
+from neuronatlas.atlas import wording
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import choose_fact, open_facts, open_model, require_facts
 from neuronatlas.cli.options import (
@@ -132,7 +133,7 @@ def erase(
     loaded = open_model(model, revision=revision, device=device, dtype=dtype)
     mine = open_facts(facts, loaded, [relation], limit)
     others = [other for other in open_facts(facts, loaded, None, limit) if other.relation != mine[0].relation]
-    note(f"locating the neurons of {len(mine)} facts")
+    note(f"locating the neurons of {wording.count(len(mine), 'fact')}")
     made = erase_neurons(loaded, locate(loaded, mine), count=count)
     made.undo()
     judged = judge_erasure(loaded, mine, others, lambda _: _again(made), sample=JUDGED)
@@ -153,7 +154,8 @@ def show_edits(folder: EditedFolder, as_json: AsJson = False) -> None:
         print_json(record)
         return
     out = console()
-    out.print(f"{record['model']}, {record['dtype']}; weights {record['digest']} with {len(record['edits'])} edits")
+    carried = wording.count(len(record["edits"]), "edit")
+    out.print(f"{record['model']}, {record['dtype']}; weights {record['digest']} with {carried}")
     for entry in record["edits"]:
         out.print(f"\n{entry['kind']}: {entry['settings'].get('about', '')}")
         out.print(
@@ -186,7 +188,8 @@ def undo(
     if as_json:
         print_json({"undone": last.record(), "digest": loaded.digest, "left": len(edits) - 1, "folder": str(output)})
         return
-    console().print(f"undone: {last.summary}; weights {loaded.digest}, {len(edits) - 1} edits left, in {output}")
+    left = wording.count(len(edits) - 1, "edit")
+    console().print(f"undone: {last.summary}; weights {loaded.digest}, {left} left, in {output}")
 
 
 def _require_new(folder: Path) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from neuronatlas.atlas import Atlas, write_report
 from neuronatlas.atlas.knowledge_study import findings_of
+from neuronatlas.atlas.wording import count
 from neuronatlas.cli.inputs import open_facts, open_model, require_facts
 from neuronatlas.cli.options import (
     AsJson,
@@ -113,7 +114,7 @@ def knowledge_neurons(
     every = open_facts(facts, loaded, as_names(relations), None)
     selected = spread_facts(every, limit)
     taken = set(selected)
-    note(f"studying {len(selected)} facts into {output}")
+    note(f"studying {count(len(selected), 'fact')} into {output}")
     with resumable(output, "the study"):
         study = study_knowledge_neurons(
             loaded,

@@ -232,7 +232,8 @@ def disjoint_sentence(tables: Tables) -> str:
     if len(rows) == 1:
         return f"{sentence(found[0])} {'set' if rows[0]['n_disjoint'] == 1 else 'sets'} without a common neuron do so."
     if len(set(found)) == 1:
-        return f"{sentence(found[0])} sets without a common neuron do so for each."
+        verb = "set without a common neuron does" if rows[0]["n_disjoint"] == 1 else "sets without a common neuron do"
+        return f"{sentence(found[0])} {verb} so for each."
     told = [f"{n} for {short_name(row['label'])}" for n, row in zip(found, rows, strict=True)]
     return f"Sets without a common neuron that do so: {listed(told, 8)}."
 
