@@ -1,6 +1,6 @@
 """Finds how many Gauss-Legendre nodes attribution needs to be at least as exact as the 20-point left sum of the paper.
 
-    python benchmarks/quadrature.py --markdown quadrature.md      # four minutes on two cores
+    python benchmarks/quadrature.py --markdown quadrature.md      # twelve minutes on one core
     python benchmarks/quadrature.py --quick                       # a tiny random model, seconds
 
 The error of a rule on a prompt is its largest deviation from 400 midpoints over all neurons, relative to the largest
