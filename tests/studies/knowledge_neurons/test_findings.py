@@ -21,7 +21,7 @@ def test_findings_are_told_beside_the_published_numbers(finished: Atlas) -> None
     assert rows["suppressed, activation: change of P"][0].strip() == "-1.5 %"
     assert rows["update, normalised: success rate"][0].strip() == "34.4 %"
     assert rows["update, exact: success rate"][1].strip().startswith("100.0 %")
-    assert rows["update, random: perplexity of other relations"][0].strip() == "+4.3"
+    assert rows["update, random: perplexity of other relations"][0].strip() == "+4.3 of perplexity"
     summary = finished.table("summary").filter(relation="all", condition="located", gain=0.0)
     assert f"{100 * summary['change'][0]:.0f} %" in rows["suppressed, located: change of P"][1]
     for unconfirmed in ("4.13", "1.23", "48.5"):
