@@ -22,6 +22,7 @@ extensions = [
     "public_names",
     "docstrings",
     "command_line",
+    "measures",
 ]
 exclude_patterns = ["_build", "extensions", "static"]
 html_static_path = ["static"]

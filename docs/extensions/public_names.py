@@ -62,9 +62,14 @@ def constant(name: str, value: Any) -> str:
     """The documentation of a public table of names: what stands below it in its module, and its entries."""
     module = ModuleAnalyzer.for_module(f"neuronatlas.{ORIGINS[name]}")
     lines = [*module.find_attr_docs().get(("", name), []), ""]
-    entries = [f"- ``{key}``: {getattr(entry, 'description', entry)}" for key, entry in value.items()]
+    entries = [f"- ``{key}``: {told(entry)}" for key, entry in value.items()]
     body = "\n".join([marked_up(line) for line in lines] + [escaped(entry) for entry in entries])
     return f".. py:data:: neuronatlas.{name}\n\n{indent(body, '   ')}\n"
+
+
+def told(entry: Any) -> Any:
+    """What an entry of a table says of itself."""
+    return getattr(entry, "description", None) or getattr(entry, "definition", entry)
 
 
 def listed(prefixes: list[str], all_prefixes: set[str]) -> str:
