@@ -215,3 +215,28 @@ def test_the_readme_has_a_row_for_every_command() -> None:
     for name, command in commands_of(typer.main.get_command(app)).items():
         for words in [f"{name} {one}" for one in commands_of(command)] or [name]:
             assert f"`neuronatlas {words}" in rows, f"{words} is missing in the README's table of commands"
+
+
+@pytest.mark.parametrize("group", [("edit",), ("study",), ()])
+def test_every_group_of_commands_tells_the_exit_codes(group: tuple[str, ...]) -> None:
+    assert "Exit codes: 0 done" in succeed(*group, "--help")
+
+
+def test_lists_are_written_with_commas_or_by_the_option_again(folder: Path, facts: Path) -> None:
+    common = ("effects", folder, facts, "--gains", 0)
+    by_commas = document(*common, "--neurons", "L0.U0,L1.U1", "--relations", "first,second")
+    again = ("--neurons", "L0.U0", "--neurons", "L1.U1", "--relations", "first", "--relations", "second")
+    assert document(*common, *again) == by_commas
+    assert by_commas["neurons"] == ["L0.U0", "L1.U1"]
+
+
+def test_help_says_what_every_option_is() -> None:
+    """Each option of each command is told in words that make sense without the option's name."""
+
+    def options(command: Any) -> list[tuple[str, str]]:
+        own = [(one.opts[0], one.help or "") for one in command.params if hasattr(one, "help")]
+        return own + [each for inner in commands_of(command).values() for each in options(inner)]
+
+    found = [(name, told) for name, told in options(typer.main.get_command(app)) if name.startswith("-")]
+    assert len(found) > 100
+    assert [name for name, told in found if len(told.split()) < 2 or told.startswith("Of ")] == []

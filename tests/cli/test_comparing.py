@@ -31,6 +31,10 @@ def test_figures_writes_them_and_names_them(atlas: Path, tmp_path: Path) -> None
     found = document("figures", atlas, "-o", tmp_path, "--format", "pdf", "--only", "layers")
     assert found["figures"] == [str(tmp_path / f"{name}.pdf") for name in ("layers", "layers-by-relation")]
     assert all(Path(name).read_bytes().startswith(b"%PDF") for name in found["figures"])
+    several = document("figures", atlas, "-o", tmp_path, "--only", "layers-by,sharing")["figures"]
+    assert several == document("figures", atlas, "-o", tmp_path, "--only", "layers-by", "--only", "sharing")["figures"]
+    assert [Path(name).stem for name in several] == ["layers-by-relation", "sharing"]
+    assert "begins with 'x'" in complaint(run("figures", atlas, "-o", tmp_path, "--only", "layers,x"))
     assert (
         complaint(run("figures", atlas, "-o", tmp_path, "--format", "gif")) == "error: 'gif' is none of svg, pdf, png"
     )

@@ -54,3 +54,24 @@ def test_an_atlas_of_other_facts_is_refused(folder: Path, atlas: Path, chained: 
     other = chained.with_name("other.jsonl")
     write_facts(other, [na.Fact("second one", "nobody", "answer0", ["word0 [MASK]"])])
     assert "holds none of the 1 facts selected" in complaint(run("interactions", folder, other, "--atlas", atlas))
+
+
+def test_neurons_can_be_named_instead_of_taken_from_an_atlas(folder: Path, facts: Path, atlas: Path) -> None:
+    of_atlas = document("interactions", folder, facts, "--atlas", atlas, "--fact", "subject1")
+    pairs = {(row["a"], row["b"]) for row in of_atlas["interactions"] if row["condition"] == "located"}
+    members = sorted({name for pair in pairs for name in pair})
+    named = document("interactions", folder, facts, "--neurons", ",".join(members), "--fact", "subject1")
+    assert named == of_atlas
+    again = [text for name in members for text in ("--neurons", name)]
+    assert document("interactions", folder, facts, *again, "--fact", "subject1") == of_atlas
+    assert run("interactions", folder, facts).exit_code == 2
+    assert run("implicit", folder, facts, "--atlas", atlas, "--neurons", "L0.U0").exit_code == 2
+
+
+def test_implicit_takes_neurons_of_one_fact(folder: Path, chained: Path, tmp_path: Path) -> None:
+    bridges = tmp_path / "bridges.json"
+    bridges.write_text(json.dumps({"leads to": ["{subject} word3"]}), encoding="utf-8")
+    found = document(
+        "implicit", folder, chained, "--neurons", "L0.U0,L1.U1", "--fact", "subject0", "--bridges", bridges
+    )
+    assert found["counts"][0]["n_facts"] <= 1

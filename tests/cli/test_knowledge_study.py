@@ -7,7 +7,7 @@ import pytest
 from tests.atlas.pages import Page
 from tests.cli.conftest import complaint, document, run, succeed
 
-ONLY = ("--only", "places", "--only", "suppression", "--only", "update")
+ONLY = ("--only", "places,suppression", "--only", "update")
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,8 @@ def test_the_choice_of_methods_comes_from_the_registry() -> None:
 
 def test_probe_leaves_an_atlas_and_a_report_that_info_and_report_know(model: Path, text: Path, tmp_path: Path) -> None:
     target = tmp_path / "atlas"
-    options = ("--label", "kind", "--site", "ffn", "--methods", "lca,probeless", "--controls", 3, "-o", target)
+    methods = ("--methods", "lca", "--methods", "probeless")
+    options = ("--label", "kind", "--site", "ffn", *methods, "--controls", 3, "-o", target)
     printed = succeed("probe", model, text, *options)
     assert "Encoded: a probe that reads all 80 neurons" in printed
     assert printed.endswith(str(target / "report.html"))

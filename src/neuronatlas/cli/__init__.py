@@ -27,11 +27,15 @@ from neuronatlas.cli.running import run_safely
 
 __all__ = ["app"]
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 something is wrong with the input, one line says what; 2 the command is not written as it "
+    "should be; 3 the disk is full; 130 interrupted, the same command goes on."
+)
+
 app = typer.Typer(
     name="neuronatlas",
     help="Find, test, explain and edit the neurons in which a language model keeps its facts and its grammar.",
-    epilog="Exit codes: 0 done; 1 something is wrong with the input, one line says what; 2 the command is not written "
-    "as it should be; 3 the disk is full; 130 interrupted, the same command goes on. Start with: neuronatlas demo",
+    epilog=f"{EXIT_CODES} Start with: neuronatlas demo",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -69,6 +73,7 @@ for command in (
 
 edits = typer.Typer(
     help="Edit what a model knows, see what an edit changed, and take it back.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -84,6 +89,7 @@ app.add_typer(edits, name="edit")
 
 studies = typer.Typer(
     help="Ask the questions of a paper of some models, end to end, with controls, in one report.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode="rich",
 )

@@ -161,7 +161,7 @@ def locate(
     site: SiteName = "ffn",
     routing: RoutingName = "free",
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the random controls and the bootstrap.", rich_help_panel="Method")
+        int, typer.Option(min=0, help="Seed of the random controls and the bootstrap.", rich_help_panel="Method")
     ] = _DEFAULTS.seed,
     budget: Budget = str(_DEFAULTS.attribution_budget),
     revision: Revision = None,

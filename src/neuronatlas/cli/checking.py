@@ -34,7 +34,8 @@ Every = Annotated[
     bool, typer.Option("--all", help="Try every language-model class of transformers at toy size, some minutes long.")
 ]
 Only = Annotated[
-    str | None, typer.Option(metavar="llama,t5", help="With --all: only these model types, with commas between.")
+    list[str] | None,
+    typer.Option(metavar="llama,t5", help="With --all: only these model types, with commas between, or again."),
 ]
 Markdown = Annotated[
     Path | None, typer.Option(metavar="FILE", help="With --all: write the table there as a page of Markdown.")

@@ -13,7 +13,7 @@ from neuronatlas.atlas import write_report
 from neuronatlas.atlas.comparing import findings
 from neuronatlas.atlas.paper.export import write_figures
 from neuronatlas.atlas.wording import number, percent
-from neuronatlas.cli.options import AsJson, AtlasFolder
+from neuronatlas.cli.options import AsJson, AtlasFolder, as_names
 from neuronatlas.cli.running import command_line, console, print_json, shows_progress
 from neuronatlas.cli.show import table_of
 from neuronatlas.studies.comparing.comparison import Comparison
@@ -29,7 +29,7 @@ def compare(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Leave tables and report.html here.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the draws by chance.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the draws by chance.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compare the neurons of two atlases: what they share against chance, which way they moved, how scores agree.
@@ -60,7 +60,12 @@ def figures(
     ] = "one",
     text: Annotated[bool, typer.Option("--text", help="Keep letters in SVG as text, not as outlines.")] = False,
     only: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Those whose name begins so.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Only figures whose name begins with one of these: with commas between, or the option again.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +76,7 @@ def figures(
     Needs matplotlib (pip install 'neuronatlas[figures]'). The same atlas gives the same bytes; figures.txt has the
     captions.
     """
-    paths = write_figures(folder, output, format=file_format, columns=columns, text=text, only=only)
+    paths = write_figures(folder, output, format=file_format, columns=columns, text=text, only=as_names(only))
     if as_json:
         print_json({"figures": [str(path) for path in paths], "captions": str(output / "figures.txt")})
         return

@@ -52,7 +52,10 @@ CorpusFile = Annotated[
 ]
 Label = Annotated[str, typer.Option("--label", "-l", metavar="LABEL", help=f"The property: {_LABEL_HELP}")]
 Labels = Annotated[
-    list[str], typer.Option("--label", "-l", metavar="LABEL", help=f"A property, as often as you like: {_LABEL_HELP}")
+    list[str],
+    typer.Option(
+        "--label", "-l", metavar="LABEL", help=f"Properties: commas between, or the option again. {_LABEL_HELP}"
+    ),
 ]
 FormatName = Annotated[
     str | None,

@@ -15,6 +15,7 @@ from neuronatlas.cli.options import (
     AsJson,
     Device,
     Dtype,
+    FactName,
     FactsFile,
     Limit,
     ModelName,
@@ -50,8 +51,11 @@ NewFolder = Annotated[
 ]
 EditedFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that an edited model was saved in.")]
 Neurons = Annotated[
-    str | None,
-    typer.Option(metavar="L3.U10,L3.U77", help="These neurons, with commas between, not those that locating finds."),
+    list[str] | None,
+    typer.Option(
+        metavar="L3.U10,L3.U77",
+        help="These neurons, with commas between or the option again, not those that locating finds.",
+    ),
 ]
 
 
@@ -59,7 +63,7 @@ def update(
     model: ModelName,
     facts: FactsFile,
     output: NewFolder,
-    fact: Annotated[str, typer.Option(help="Which fact: its subject, or its number, counted from 0.")],
+    fact: FactName,
     answer: Annotated[str, typer.Option(help="The answer that it is to have.")],
     method: Annotated[
         str,
@@ -113,7 +117,7 @@ def erase(
     model: ModelName,
     facts: FactsFile,
     output: NewFolder,
-    relation: Annotated[str, typer.Option(help="The relation to erase.")],
+    relation: Annotated[str, typer.Option("--relation", "--relations", help="The relation to erase: one.")],
     count: Annotated[int, typer.Option(min=1, metavar="N", help="How many of its most frequent neurons.")] = 20,
     limit: Limit = None,
     revision: Revision = None,

@@ -33,7 +33,15 @@ _TRAINING = "Training"
 def finetune(
     model: ModelName,
     corpus: CorpusFile,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the child goes.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where the child goes: a new folder, or one that already holds this very child.",
+        ),
+    ],
     label: Annotated[
         str,
         typer.Option(
@@ -49,7 +57,7 @@ def finetune(
     ] = _DEFAULTS.rate,
     batch: Annotated[int, typer.Option(min=1, help="Sentences a step.", rich_help_panel=_TRAINING)] = _DEFAULTS.batch,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the split, the first weights and the order.", rich_help_panel=_TRAINING)
+        int, typer.Option(min=0, help="Seed of the split, the first weights and the order.", rich_help_panel=_TRAINING)
     ] = _DEFAULTS.seed,
     shuffle_labels: Annotated[
         bool,

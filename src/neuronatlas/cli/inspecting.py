@@ -29,10 +29,12 @@ from neuronatlas.cli.options import (
     RoutingName,
     RuleName,
     SiteName,
+    SiteOfNeurons,
     Steps,
     as_gains,
     as_names,
     as_position,
+    require_source,
 )
 from neuronatlas.cli.running import console, print_json
 from neuronatlas.knowledge.attribution import Attribution
@@ -56,7 +58,7 @@ def attribute(
         str | None, typer.Option(help="The subject in the prompt, for --position subject and attribution patching.")
     ] = None,
     others: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="Japan,Peru",
             help="Subjects for the corrupted prompts of --rule attribution-patching; without them, noise.",
@@ -136,7 +138,7 @@ def effects(
     relations: Relations = None,
     limit: Limit = None,
     gains: Gains = "0,0.5,1,2",
-    site: SiteName = "ffn",
+    site: SiteOfNeurons = "ffn",
     revision: Revision = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -149,11 +151,11 @@ def effects(
     Prints, gain by gain, P(answer) and its log-odds before and after, the token that the model prefers then, and the
     means beside those for equally many random neurons of the same layers.
     """
-    if (atlas is None) == (neurons is None):
-        raise typer.BadParameter("give one of --atlas and --neurons", param_hint="--atlas / --neurons")
+    require_source(atlas, neurons)
     factors = as_gains(gains)
     require_facts(facts)
     found = None if atlas is None else Atlas.open(atlas)
+    site = site if found is None else str(found.meta["settings"]["site"])
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     selected = open_facts(facts, loaded, as_names(relations), limit)
     index = choose_fact(selected, fact)

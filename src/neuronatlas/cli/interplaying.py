@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +17,22 @@ from neuronatlas.atlas.knowledge.interplay import pair_matrix
 from neuronatlas.atlas.style import download_config
 from neuronatlas.atlas.wording import number, percent
 from neuronatlas.cli import show
-from neuronatlas.cli.inputs import SPECIMENS, open_facts, open_model, require_facts
-from neuronatlas.cli.options import AsJson, Device, Dtype, FactsFile, Limit, ModelName, Relations, Revision, as_names
+from neuronatlas.cli.inputs import SPECIMENS, choose_fact, open_facts, open_model, require_facts
+from neuronatlas.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    FactsFile,
+    Limit,
+    ModelName,
+    NeuronNames,
+    NeuronsOfAtlas,
+    Relations,
+    Revision,
+    SiteOfNeurons,
+    as_names,
+    require_source,
+)
 from neuronatlas.cli.running import console, print_json, require_place, shows_progress
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.knowledge.implicit import ImplicitEffects, hop_prompts, implicit_effects
@@ -33,8 +48,15 @@ from neuronatlas.studies.overview import atlas_neurons, find_row
 
 __all__ = ["implicit", "interactions"]
 
-AtlasOption = Annotated[Path, typer.Option(metavar="DIR", help="Take the neurons from this atlas of the model.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
+OneFact = Annotated[
+    str | None,
+    typer.Option(
+        help="Only this fact of the selection: its subject, or its number, counted from 0; with --neurons the one that "
+        "they are of, by default the first.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")]
 Gain = Annotated[float, typer.Option(help="What neurons are multiplied by: 0 suppresses, 2 doubles.")]
 _WHATS = {
     "single_sum": "one by one, added up",
@@ -50,10 +72,12 @@ _WHATS = {
 def interactions(
     model: ModelName,
     facts: FactsFile,
-    atlas: AtlasOption,
+    atlas: NeuronsOfAtlas = None,
+    neurons: NeuronNames = None,
+    fact: OneFact = None,
     gain: Gain = 0.0,
     exact_up_to: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Run all sets of so many neurons; sample for more.")
+        int, typer.Option(min=1, metavar="N", help="Up to this many neurons run every subset; for more, sample.")
     ] = EXACT_UP_TO,
     rounds: Annotated[int, typer.Option(min=2, metavar="N", help="Estimates of each pair, where sampled.")] = ROUNDS,
     plot: Annotated[
@@ -61,6 +85,7 @@ def interactions(
     ] = None,
     relations: Relations = None,
     limit: Limit = None,
+    site: SiteOfNeurons = "ffn",
     seed: Seed = 0,
     revision: Revision = None,
     device: Device = "auto",
@@ -75,7 +100,11 @@ def interactions(
     pairs that interact most; --json has every pair, with the Shapley interaction index.
     """
     require_place(plot)
-    loaded, chosen, sets = _located(model, facts, atlas, relations, limit, revision, device, dtype)
+    require_source(atlas, neurons)
+    given = _Given(facts, atlas, as_names(neurons), fact, as_names(relations), limit)
+    loaded, chosen, sets = _located(
+        given, lambda own: open_model(model, revision=revision, device=device, dtype=dtype, site=own or site)
+    )
     tables = interaction_tables(
         loaded,
         chosen,
@@ -98,7 +127,9 @@ def interactions(
 def implicit(
     model: ModelName,
     facts: FactsFile,
-    atlas: AtlasOption,
+    atlas: NeuronsOfAtlas = None,
+    neurons: NeuronNames = None,
+    fact: OneFact = None,
     gain: Gain = 0.0,
     each: Annotated[int, typer.Option(min=1, metavar="N", help="Two-hop prompts of each pair of facts.")] = 2,
     bridges: Annotated[
@@ -109,6 +140,7 @@ def implicit(
     ] = None,
     relations: Relations = None,
     limit: Limit = None,
+    site: SiteOfNeurons = "ffn",
     seed: Seed = 0,
     revision: Revision = None,
     device: Device = "auto",
@@ -123,7 +155,11 @@ def implicit(
     comparing questions of its own world. Controls: random neurons, another fact of the relation, an unrelated fact.
     """
     phrases = {} if bridges is None else _read_bridges(bridges)
-    loaded, chosen, sets = _located(model, facts, atlas, relations, limit, revision, device, dtype)
+    require_source(atlas, neurons)
+    given = _Given(facts, atlas, as_names(neurons), fact, as_names(relations), limit)
+    loaded, chosen, sets = _located(
+        given, lambda own: open_model(model, revision=revision, device=device, dtype=dtype, site=own or site)
+    )
     everything = open_facts(facts, loaded, None, None)
     last = loaded.kind != "masked"
     hops = two_hop(everything, bridges=phrases, each=each, answer_last=last, places=place_tokens(loaded))
@@ -142,28 +178,39 @@ def implicit(
     _show_implicit(console(), found)
 
 
-def _located(
-    name: str,
-    source: str,
-    folder: Path,
-    relations: str | None,
-    limit: int | None,
-    revision: str | None,
-    device: str,
-    dtype: str,
-) -> tuple[Model, list[Fact], list[NeuronSet]]:
-    """The model, the selected facts and the neurons that the atlas holds for each."""
-    require_facts(source)
-    found = Atlas.open(folder)
-    site = str(found.meta["settings"]["site"])
-    model = open_model(name, revision=revision, device=device, dtype=dtype, site=site)
-    selected = open_facts(source, model, as_names(relations), limit)
-    held = found.table("facts").select("relation", "subject", "answer").rows()
-    there = [index for index, one in enumerate(selected) if (one.relation, one.subject, one.answer) in set(held)]
+@dataclass(frozen=True)
+class _Given:
+    """Where facts and their neurons come from: a file and an atlas, or neurons of one of the facts."""
+
+    facts: str
+    atlas: Path | None
+    neurons: list[str] | None
+    fact: str | None
+    relations: list[str] | None
+    limit: int | None
+
+
+def _located(given: _Given, load: Callable[[str | None], Model]) -> tuple[Model, list[Fact], list[NeuronSet]]:
+    """The model, the selected facts and the neurons of each; `load` is told the atlas's site."""
+    require_facts(given.facts)
+    found = None if given.atlas is None else Atlas.open(given.atlas)
+    model = load(None if found is None else str(found.meta["settings"]["site"]))
+    selected = open_facts(given.facts, model, given.relations, given.limit)
+    if found is None:
+        return model, [selected[choose_fact(selected, given.fact or "0")]], [model.layout().set(given.neurons or [])]
+    held = set(found.table("facts").select("relation", "subject", "answer").rows())
+    wanted = range(len(selected)) if given.fact is None else [choose_fact(selected, given.fact)]
+    there = [index for index in wanted if _key(selected[index]) in held]
     if not there:
-        raise FactError(f"{folder} holds none of the {len(selected)} facts selected from {source}: give its own file")
+        raise FactError(
+            f"{given.atlas} holds none of the {len(wanted)} facts selected from {given.facts}: give its own file"
+        )
     sets = [atlas_neurons(found, model, find_row(found, selected, index)) for index in there]
     return model, [selected[index] for index in there], sets
+
+
+def _key(fact: Fact) -> tuple[str, str | None, str]:
+    return fact.relation, fact.subject, fact.answer
 
 
 def _read_bridges(path: Path) -> dict[str, list[str]]:

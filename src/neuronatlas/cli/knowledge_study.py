@@ -67,14 +67,18 @@ def knowledge_neurons(
     texts: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Sentences, one a line, for `triggers`; without it the facts' own prompts, filled in."
+            "--texts",
+            "--text",
+            metavar="FILE",
+            help="Sentences, one a line, for `triggers`; without it the facts' own prompts, filled in.",
         ),
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="EXPERIMENT",
-            help=f"Run this experiment now, the others later; repeat it for several. One of {', '.join(EXPERIMENTS)}.",
+            metavar="NAME,NAME",
+            help="Run these experiments now, the others later: with commas between, or the option again. "
+            f"Of {', '.join(EXPERIMENTS)}.",
         ),
     ] = None,
     rule: RuleName = DEFAULT_RULE,
@@ -82,7 +86,7 @@ def knowledge_neurons(
     site: SiteName = _LOCATE.site,
     routing: RoutingName = _LOCATE.routing,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of all that is drawn, and of the bootstrap.", rich_help_panel="Method")
+        int, typer.Option(min=0, help="Seed of all that is drawn, and of the bootstrap.", rich_help_panel="Method")
     ] = _LOCATE.seed,
     budget: Budget = str(_LOCATE.attribution_budget),
     revision: Revision = None,
@@ -105,7 +109,8 @@ def knowledge_neurons(
         sampled=sampled,
         edits=edits,
     )
-    if unknown := [name for name in only or [] if name not in EXPERIMENTS]:
+    chosen = as_names(only)
+    if unknown := [name for name in chosen or [] if name not in EXPERIMENTS]:
         raise typer.BadParameter(f"{unknown[0]!r}: one of {', '.join(EXPERIMENTS)} expected", param_hint="--only")
     require_facts(facts)
     if texts is not None:
@@ -123,7 +128,7 @@ def knowledge_neurons(
             settings,
             background=[fact for fact in every if fact not in taken],
             texts=texts,
-            only=only,
+            only=chosen,
             command=command_line(),
             progress=shows_progress(),
         )

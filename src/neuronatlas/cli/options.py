@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,12 +37,14 @@ __all__ = [
     "RoutingName",
     "RuleName",
     "SiteName",
+    "SiteOfNeurons",
     "Steps",
     "as_budget",
     "as_gains",
     "as_names",
     "as_position",
     "as_share",
+    "require_source",
 ]
 
 _MODEL, _RUN = "Model", "Method"
@@ -86,7 +89,8 @@ Dtype = Annotated[
 ]
 
 Relations = Annotated[
-    str | None, typer.Option(metavar="P36,P37", help="Only these relations of the file, with commas between.")
+    list[str] | None,
+    typer.Option(metavar="P36,P37", help="Only these relations of the file: with commas between, or the option again."),
 ]
 Limit = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="At most so many facts of each relation, the first.")
@@ -116,6 +120,14 @@ SiteName = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+SiteOfNeurons = Annotated[
+    str,
+    typer.Option(
+        help=f"Which neurons --neurons are: {', '.join(SITES)}; encoder.ffn and so on where there is a decoder too "
+        "(with --atlas, the atlas's own site is taken).",
+        rich_help_panel=_RUN,
+    ),
+]
 Position = Annotated[
     str,
     typer.Option(
@@ -134,7 +146,8 @@ NeuronsOfAtlas = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Take the neurons from this atlas of the model.")
 ]
 NeuronNames = Annotated[
-    str | None, typer.Option(metavar="L3.U10,L3.U77", help="Or these neurons, with commas between.")
+    list[str] | None,
+    typer.Option(metavar="L3.U10,L3.U77", help="Or these neurons: with commas between, or the option again."),
 ]
 FactName = Annotated[str, typer.Option(help="Which fact of the selection: its subject, or its number, counted from 0.")]
 Gains = Annotated[
@@ -169,9 +182,22 @@ def as_budget(text: str) -> int | str:
     return text
 
 
-def as_names(text: str | None) -> list[str] | None:
-    """Read names with commas between."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def as_names(texts: str | Iterable[str] | None) -> list[str] | None:
+    """Read names with commas between, each text some of them; None where the option was not given.
+
+    >>> as_names(["P36, P37", "P103"]), as_names("lca,probeless"), as_names(None)
+    (['P36', 'P37', 'P103'], ['lca', 'probeless'], None)
+    """
+    if texts is None:
+        return None
+    parts = ",".join([texts] if isinstance(texts, str) else texts).split(",")
+    return [name.strip() for name in parts if name.strip()]
+
+
+def require_source(atlas: Path | None, neurons: list[str] | None) -> None:
+    """Refuse neurons that are given twice, or not at all."""
+    if (atlas is None) == (neurons is None):
+        raise typer.BadParameter("give one of --atlas and --neurons", param_hint="--atlas / --neurons")
 
 
 def as_gains(text: str) -> tuple[float, ...]:

@@ -50,22 +50,25 @@ __all__ = ["build", "describe", "extract", "probe", "rank"]
 
 _DEFAULTS = SalienceSettings()
 _PROBE, _TESTS = "Probe", "Tests"
+_METHODS, _REPLACEMENTS = list(_DEFAULTS.methods), list[str](_DEFAULTS.replacements)
 
 ActivationsFolder = Annotated[
     Path, typer.Argument(metavar="ACTIVATIONS", help="A folder that `neuronatlas extract` wrote.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of splits, controls and the bootstrap.", rich_help_panel=_TESTS)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of splits, controls and the bootstrap.", rich_help_panel=_TESTS)]
 
 
 def extract(
     model: ModelName,
     corpus: CorpusFile,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where they go; resumes what is there.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where they go; resumes what is there.")
     ],
     label: Annotated[
         str,
-        typer.Option("--label", "-l", metavar="LABEL", help="Needed only where labels are of whole sentences: which."),
+        typer.Option(
+            "--label", "-l", metavar="LABEL", help="The label of whole sentences, where these carry it and not words."
+        ),
     ] = ANY_LABEL,
     site: SiteName = _DEFAULTS.site,
     layers: Layers = None,
@@ -124,10 +127,12 @@ def probe(
     site: SiteName = _DEFAULTS.site,
     layers: Layers = None,
     pooling: PoolingName = _DEFAULTS.pooling,
-    l1: Annotated[float, typer.Option(min=0, help="Weight of the absolute values.", rich_help_panel=_PROBE)] = (
-        _DEFAULTS.l1
-    ),
-    l2: Annotated[float, typer.Option(min=0, help="Weight of the squares.", rich_help_panel=_PROBE)] = _DEFAULTS.l2,
+    l1: Annotated[
+        float, typer.Option(min=0, help="Weight of the L1 penalty (sum of |weights|).", rich_help_panel=_PROBE)
+    ] = _DEFAULTS.l1,
+    l2: Annotated[
+        float, typer.Option(min=0, help="Weight of the L2 penalty (half the sum of weights²).", rich_help_panel=_PROBE)
+    ] = _DEFAULTS.l2,
     search: Annotated[
         str | None,
         typer.Option(
@@ -137,18 +142,24 @@ def probe(
         ),
     ] = None,
     methods: Annotated[
-        str,
-        typer.Option(metavar="lca,probeless", help="Rankings to compare, with commas between.", rich_help_panel=_TESTS),
-    ] = ",".join(_DEFAULTS.methods),
+        list[str],
+        typer.Option(
+            metavar="lca,probeless",
+            help="Rankings to compare: with commas between, or the option again.",
+            rich_help_panel=_TESTS,
+        ),
+    ] = _METHODS,
     delta: Annotated[
         float, typer.Option(help="Accuracy that a minimal set may lose.", rich_help_panel=_TESTS)
     ] = _DEFAULTS.delta,
     replacements: Annotated[
-        str,
+        list[str],
         typer.Option(
-            metavar=",".join(REPLACEMENTS), help="What neurons are set to in the model.", rich_help_panel=_TESTS
+            metavar=",".join(REPLACEMENTS),
+            help="What neurons are set to in the model: with commas between, or the option again.",
+            rich_help_panel=_TESTS,
         ),
-    ] = ",".join(_DEFAULTS.replacements),
+    ] = _REPLACEMENTS,
     controls: Annotated[
         int, typer.Option(min=1, help="Random sets to compare interventions with.", rich_help_panel=_TESTS)
     ] = _DEFAULTS.n_controls,
@@ -189,7 +200,7 @@ def probe(
     )
     require_corpus(corpus)
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
-    atlas = build(loaded, open_corpora(corpus, label, limit, form), output, settings, keep_activations)
+    atlas = build(loaded, open_corpora(corpus, as_names(label) or [], limit, form), output, settings, keep_activations)
     path = write_report(output)
     if as_json:
         print_json({"atlas": str(output), "report": str(path), "overview": asdict(salience_overview(atlas))})

@@ -23,7 +23,7 @@ from neuronatlas.cli.corpora import (
     require_corpus,
 )
 from neuronatlas.cli.inputs import SPECIMEN, open_model
-from neuronatlas.cli.options import AsJson, Device, Dtype, Output, SiteName
+from neuronatlas.cli.options import AsJson, Device, Dtype, Output, SiteName, as_names
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.studies.salient_neurons.fine_tuning import sources_of, unseen
@@ -75,9 +75,10 @@ def salient_neurons(
         int, typer.Option(min=1, metavar="N", help="So many classes of a property, the most frequent, get own sets.")
     ] = _STUDY.most_classes,
     top: Annotated[
-        float, typer.Option(help="Share of the neurons, the first of the ranking, whose layers are compared.")
+        float,
+        typer.Option("--top-share", help="Share of the neurons, the first of the ranking, whose layers are compared."),
     ] = _DEFAULTS.top,
-    seed: Annotated[int, typer.Option(min=0, help="Of splits, controls and the bootstrap.")] = _DEFAULTS.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of splits, controls and the bootstrap.")] = _DEFAULTS.seed,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: AsJson = False,
@@ -102,6 +103,7 @@ def salient_neurons(
         seed=seed,
     )
     settings = StudySettings(salience, top=top)
+    label = as_names(label) or []
     require_corpus(corpus)
     spoken = as_languages(language or [])
     for file in spoken.values():

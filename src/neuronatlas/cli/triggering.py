@@ -24,8 +24,9 @@ from neuronatlas.cli.options import (
     NeuronsOfAtlas,
     Relations,
     Revision,
-    SiteName,
+    SiteOfNeurons,
     as_names,
+    require_source,
 )
 from neuronatlas.cli.running import console, print_json, shows_progress
 from neuronatlas.knowledge.triggers import Triggers
@@ -40,7 +41,12 @@ __all__ = ["triggers"]
 def triggers(
     model: ModelName,
     facts: FactsFile,
-    text: Annotated[Path, typer.Option(metavar="FILE", help="Sentences, one a line, also gzipped; read as a stream.")],
+    text: Annotated[
+        Path,
+        typer.Option(
+            "--text", "--texts", metavar="FILE", help="Sentences, one a line, also gzipped; read as a stream."
+        ),
+    ],
     atlas: NeuronsOfAtlas = None,
     neurons: NeuronNames = None,
     fact: FactName = "0",
@@ -54,8 +60,8 @@ def triggers(
     top: Annotated[int, typer.Option(min=1, metavar="N", help="How many sentences to print at each end.")] = 10,
     relations: Relations = None,
     limit: Limit = None,
-    site: SiteName = "ffn",
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    site: SiteOfNeurons = "ffn",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     revision: Revision = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -68,11 +74,11 @@ def triggers(
     Prints the mean activation on sentences that hold the fact's subject and answer, the subject only, the answer only,
     or neither, with 95 % intervals, and the sentences at both ends with the token where the neurons fire.
     """
-    if (atlas is None) == (neurons is None):
-        raise typer.BadParameter("give one of --atlas and --neurons", param_hint="--atlas / --neurons")
+    require_source(atlas, neurons)
     require_facts(facts)
     texts = read_texts(text)
     found = None if atlas is None else Atlas.open(atlas)
+    site = site if found is None else str(found.meta["settings"]["site"])
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     selected = open_facts(facts, loaded, as_names(relations), limit)
     if relation is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,13 @@ def write_figures(
     format: str = "svg",  # noqa: A002 - what every tool that saves figures calls it
     columns: str = "one",
     text: bool = False,
-    only: str | None = None,
+    only: str | Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the figures of a finished atlas into `folder`, one file each, and `figures.txt` with their captions.
 
     `columns` is the width, of `one` or `two` columns (85 or 175 mm); heights follow. In SVG, letters are outlines that
     look the same everywhere, or with `text` stay text that can be edited; in PDF they are TrueType. `only` takes the
-    figures whose name begins so.
+    figures whose name begins so, or with one of these.
 
     Errors: FigureError without matplotlib, for an unknown format or width, or where nothing has the name; AtlasError
     as for a report.
@@ -47,10 +47,15 @@ def write_figures(
     if format not in FORMATS or columns not in WIDTHS:
         found, expected = (format, FORMATS) if format not in FORMATS else (columns, tuple(WIDTHS))
         raise FigureError(f"{found!r} is none of {', '.join(expected)}")
-    plots = [plot for plot in _plots(atlas_folder) if only is None or plot.name.startswith(only)]
-    if not plots:
-        names = ", ".join(plot.name for plot in _plots(atlas_folder)) or "no figures"
-        raise FigureError(f"no figure of {atlas_folder} has a name that begins with {only!r}: it has {names}")
+    there, beginnings = (
+        list(_plots(atlas_folder)),
+        ("",) if only is None else (only,) if isinstance(only, str) else only,
+    )
+    for beginning in beginnings:
+        if not any(plot.name.startswith(beginning) for plot in there):
+            names = ", ".join(plot.name for plot in there) or "no figures"
+            raise FigureError(f"no figure of {atlas_folder} has a name that begins with {beginning!r}: it has {names}")
+    plots = [plot for plot in there if plot.name.startswith(tuple(beginnings))]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
