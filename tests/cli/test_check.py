@@ -24,7 +24,7 @@ def test_all_architectures_are_tried_by_one_command(tmp_path: Path) -> None:
 def test_the_table_of_architectures_is_printed_with_the_counts() -> None:
     text = succeed("check", "--all", "--only", "gpt2")
     assert "GPT2LMHeadModel" in text
-    assert "1 classes: 1 built" in text
+    assert "1 class: 1 built" in text
 
 
 def test_a_model_and_all_of_them_is_one_too_many(folder: Path) -> None:

@@ -19,7 +19,7 @@ def test_pairs_are_told_with_random_neurons_beside_them(folder: Path, facts: Pat
     assert ("L0.U0", "L1.U1") in located
     assert "L1.U1" in drawn.read_text(encoding="utf-8")
     text = succeed("interactions", folder, facts, "--atlas", atlas, "--limit", 1)
-    assert "facts with two neurons or more" in text
+    assert "1 fact with two neurons or more, " in text
     told = text[text.index("the pairs that interact most (") :]
     legend, table = told.split("):", 1)
     for term in ("interaction", "Shapley"):  # what is explained is a column, and the other way round
@@ -53,7 +53,7 @@ def test_facts_are_asked_through_others_by_phrases_of_the_user(folder: Path, cha
 def test_an_atlas_of_other_facts_is_refused(folder: Path, atlas: Path, chained: Path) -> None:
     other = chained.with_name("other.jsonl")
     write_facts(other, [na.Fact("second one", "nobody", "answer0", ["word0 [MASK]"])])
-    assert "holds none of the 1 facts selected" in complaint(run("interactions", folder, other, "--atlas", atlas))
+    assert "of 1 fact selected from" in complaint(run("interactions", folder, other, "--atlas", atlas))
 
 
 def test_neurons_can_be_named_instead_of_taken_from_an_atlas(folder: Path, facts: Path, atlas: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show
 from neuronatlas.cli.corpora import (
     CorpusFile,
@@ -97,7 +98,7 @@ def finetune(
     require_corpus(corpus)
     base = open_model(model, revision=revision, device=device, dtype=dtype, site=None)
     text = open_corpora(corpus, [label], limit, form)[0]
-    note(f"fine-tuning for {label} on {len(text):,} sentences into {output}")
+    note(f"fine-tuning for {label} on {count(len(text), 'sentence')} into {output}")
     child = train_child(base, text, output, settings, progress=shows_progress())
     if as_json:
         print_json({"folder": str(output), **child.record})

@@ -15,7 +15,7 @@ from rich.console import Console
 from neuronatlas.atlas import Atlas
 from neuronatlas.atlas.knowledge.interplay import pair_matrix
 from neuronatlas.atlas.style import download_config
-from neuronatlas.atlas.wording import number, percent
+from neuronatlas.atlas.wording import count, number, percent
 from neuronatlas.cli import show
 from neuronatlas.cli.inputs import SPECIMENS, choose_fact, open_facts, open_model, require_facts
 from neuronatlas.cli.options import (
@@ -203,7 +203,7 @@ def _located(given: _Given, load: Callable[[str | None], Model]) -> tuple[Model,
     there = [index for index in wanted if _key(selected[index]) in held]
     if not there:
         raise FactError(
-            f"{given.atlas} holds none of the {len(wanted)} facts selected from {given.facts}: give its own file"
+            f"of {count(len(wanted), 'fact')} selected from {given.facts} {given.atlas} holds none: give its own file"
         )
     sets = [atlas_neurons(found, model, find_row(found, selected, index)) for index in there]
     return model, [selected[index] for index in there], sets
@@ -243,7 +243,8 @@ def _show_interactions(out: Console, tables: dict[str, pl.DataFrame], facts: Seq
         out.print("No fact has two neurons or more: nothing can interact.")
         return
     counted = overall.filter(pl.col("condition") == "located").row(0, named=True)
-    out.print(f"{counted['n_facts']} facts with two neurons or more, {counted['n_pairs']} pairs; mean over relations")
+    facts_told, pairs_told = count(counted["n_facts"], "fact"), count(counted["n_pairs"], "pair")
+    out.print(f"{facts_told} with two neurons or more, {pairs_told}; mean over relations")
     cells = {(row["condition"], row["what"]): _cell(row) for row in overall.iter_rows(named=True)}
     rows = [(name, cells["located", what], cells.get(("random", what), "")) for what, name in _WHATS.items()]
     out.print(show.table_of(("change of log-odds", "the facts' neurons", "random neurons"), rows))

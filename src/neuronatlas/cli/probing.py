@@ -12,6 +12,7 @@ import typer
 
 from neuronatlas.addresses import address_series
 from neuronatlas.atlas import Atlas, write_report
+from neuronatlas.atlas.wording import count
 from neuronatlas.cli import show, show_salience
 from neuronatlas.cli.corpora import (
     ANY_LABEL,
@@ -93,7 +94,7 @@ def extract(
     require_corpus(corpus)
     loaded = open_model(model, revision=revision, device=device, dtype=dtype, site=site)
     text = open_corpora(corpus, [label], limit, form)[0]
-    note(f"extracting the activations of {len(text):,} sentences into {output}")
+    note(f"extracting the activations of {count(len(text), 'sentence')} into {output}")
     with resumable(output, "the folder of activations", MANIFEST):
         acts = extract_activations(
             loaded,
@@ -164,11 +165,12 @@ def probe(
         int, typer.Option(min=1, help="Random sets to compare interventions with.", rich_help_panel=_TESTS)
     ] = _DEFAULTS.n_controls,
     class_controls: Annotated[
-        int, typer.Option(min=1, help="The same for the own neurons of each class.", rich_help_panel=_TESTS)
+        int, typer.Option(min=1, help="Random sets to compare each class's own neurons with.", rich_help_panel=_TESTS)
     ] = _DEFAULTS.class_controls,
     seed: Seed = _DEFAULTS.seed,
     keep_activations: Annotated[
-        bool, typer.Option("--keep-activations", help="Leave them in DIR/activations.", rich_help_panel="Neurons")
+        bool,
+        typer.Option("--keep-activations", help="Leave the activations in DIR/activations.", rich_help_panel="Neurons"),
     ] = False,
     revision: Revision = None,
     device: Device = "auto",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 
+from neuronatlas.atlas.wording import count
 from neuronatlas.studies.sweep.walk import STEPS, TOLERANCE, Outcome
 
 __all__ = ["COLUMNS", "Counts", "count_outcomes", "markdown_page", "outcome_cells", "outcome_record"]
@@ -34,8 +35,9 @@ class Counts:
     def sentence(self) -> str:
         """The counts in words."""
         return (
-            f"{self.all} classes: {self.built} built, {self.feed_forward} found to have feed-forward neurons, "
-            f"{self.passed} passed at `ffn`, {self.refused} refused with the reason, {self.crashed} crashed."
+            f"{count(self.all, 'class', 'classes')}: {self.built} built, "
+            f"{self.feed_forward} found to have feed-forward neurons, {self.passed} passed at `ffn`, "
+            f"{self.refused} refused with the reason, {self.crashed} crashed."
         )
 
 
