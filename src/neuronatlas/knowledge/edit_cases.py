@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neuronatlas.knowledge.facts import Fact
 
-__all__ = ["EditCase"]
+__all__ = ["EditCase", "other_facts"]
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,20 @@ class EditCase:
     paraphrases: tuple[str, ...] = ()
     locality: tuple[tuple[str, str], ...] = ()
     portability: tuple[tuple[str, str], ...] = ()
+
+
+def other_facts(facts: Sequence[Fact], cases: Sequence[EditCase]) -> list[Fact]:
+    """Facts that are none of the cases': told by relation and subject, or where that is unknown by their prompts.
+
+    >>> facts = [Fact("capital", name, "Rome", [f"The capital of {name} is [MASK]."]) for name in ("Italy", "Japan")]
+    >>> [fact.subject for fact in other_facts(facts, [EditCase(facts[0], "Paris")])]
+    ['Japan']
+    """
+    mine = {(case.fact.relation, case.fact.subject) for case in cases if case.fact.subject is not None}
+    nameless = [case for case in cases if case.fact.subject is None]
+    prompts = {(c.fact.relation, prompt) for c in nameless for prompt in (*c.fact.prompts, *c.paraphrases)}
+    return [
+        fact
+        for fact in facts
+        if (fact.relation, fact.subject) not in mine and prompts.isdisjoint((fact.relation, p) for p in fact.prompts)
+    ]

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.asked_answers import NO_CHOICE, Said, ask_queries, encoded
 from neuronatlas.knowledge.attribution import AttributionError, PromptWarning
-from neuronatlas.knowledge.edit_cases import EditCase
+from neuronatlas.knowledge.edit_cases import EditCase, other_facts
 from neuronatlas.knowledge.edits import Edit, EditError
 from neuronatlas.knowledge.facts import Fact, FactError
 from neuronatlas.models.direct import DirectError
@@ -100,7 +100,7 @@ def judge_edits(
     with tqdm(cases, desc="edits", disable=not progress) as bar:
         for number, case in enumerate(bar):
             rng = np.random.default_rng([seed, number])
-            asked = list(_prompts(number, case, _others(others, [case]), sample, rng))
+            asked = list(_prompts(number, case, other_facts(others, [case]), sample, rng))
             try:
                 rows += _judged(model, asked, _maker(edit, case), left)
             except _UnsuitedError as error:
@@ -128,7 +128,7 @@ def judge_together(
 
     Errors: as `judge_edits`.
     """
-    apart, left = _others(others, cases), _LeftOut()
+    apart, left = other_facts(others, cases), _LeftOut()
     asked = [
         prompt
         for number, case in enumerate(cases)
@@ -234,18 +234,6 @@ def _prompts(
         for index in sorted(rng.permutation(len(left))[:sample].tolist()):
             fact = left[index]
             yield Asked(number, group, fact.prompts[int(rng.integers(len(fact.prompts)))], fact.answer)
-
-
-def _others(facts: Sequence[Fact], cases: Sequence[EditCase]) -> list[Fact]:
-    """Facts that are none of the cases': told by relation and subject, or where that is unknown by their prompts."""
-    mine = {(case.fact.relation, case.fact.subject) for case in cases if case.fact.subject is not None}
-    nameless = [case for case in cases if case.fact.subject is None]
-    prompts = {(c.fact.relation, prompt) for c in nameless for prompt in (*c.fact.prompts, *c.paraphrases)}
-    return [
-        fact
-        for fact in facts
-        if (fact.relation, fact.subject) not in mine and prompts.isdisjoint((fact.relation, p) for p in fact.prompts)
-    ]
 
 
 def _table(rows: Sequence[dict[str, object]], left: _LeftOut) -> pl.DataFrame:

@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from neuronatlas.knowledge.edit_cases import EditCase, other_facts
 from neuronatlas.knowledge.edit_files import EditError
 from neuronatlas.knowledge.facts import Fact, FactError, split_prompt
 from neuronatlas.models.asking import BUDGET, all_logits, lead_of, log_odds_of
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import QueryError, Step, place_tokens, query
+from neuronatlas.models.reading import added_tokens, text_ids
 
 __all__ = ["Kept", "Seen", "divided", "kept", "preferred_log_odds"]
 
@@ -65,8 +67,9 @@ def divided(keep: Sequence[Fact | str], edited: Sequence[Fact], seed: int) -> tu
     >>> len(fitted), len(watched), sorted(fitted + watched)[0]
     (7, 2, 'text 0')
     """
-    rng, mine = np.random.default_rng(seed), {_identity(fact) for fact in edited}
-    left = [item for item in keep if isinstance(item, str) or _identity(item) not in mine]
+    rng, facts = np.random.default_rng(seed), [item for item in keep if not isinstance(item, str)]
+    texts = [item for item in keep if isinstance(item, str)]
+    left: list[Fact | str] = [*other_facts(facts, [EditCase(fact, fact.answer) for fact in edited]), *texts]
     fitted, watched = list[Fact | str](), list[Fact | str]()
     near = {fact.relation for fact in edited}
     for wanted in (True, False):
@@ -113,11 +116,6 @@ def kept(
     return _preferred(model, list(found.values()), sorted({row.answer_id for row in barred}), budget)
 
 
-def _identity(fact: Fact) -> tuple[str, ...]:
-    """What makes two facts one, whatever their answers and prompts; without a subject it is the prompts."""
-    return (fact.relation, fact.subject) if fact.subject is not None else (fact.relation, "", *fact.prompts)
-
-
 def _row(model: Model, item: Fact | str, rng: np.random.Generator) -> Step | None:
     if isinstance(item, str):
         return _text_row(model, item, rng)
@@ -130,9 +128,8 @@ def _row(model: Model, item: Fact | str, rng: np.random.Generator) -> Step | Non
 
 
 def _text_row(model: Model, text: str, rng: np.random.Generator) -> Step | None:
-    ids: list[int] = model.tokenizer(text, truncation=True, max_length=model.max_length).input_ids
-    special = set(model.tokenizer.all_special_ids)
-    places = [place for place, token in enumerate(ids) if token not in special]
+    [ids], none = text_ids(model, [text]), {*added_tokens(model), model.tokenizer.mask_token_id}
+    places = [place for place, token in enumerate(ids) if token not in none]
     if model.kind == "masked":
         mask = model.tokenizer.mask_token_id
         if not places or not isinstance(mask, int):
