@@ -234,6 +234,9 @@ def test_there_are_as_many_disjoint_sets_as_copies_were_planted(copies: int, pro
     assert [addresses(train, one.neurons) for one in found.sets] == [[column] for column in columns]
     assert found.accuracy_all.estimate >= 0.99
     assert found.remaining.estimate < 0.7
+    assert found.rest_probe is not None
+    assert not set(columns) & set(addresses(train, found.rest))
+    assert accuracy(found.rest_probe, dev.take_columns(found.rest)) == found.remaining
 
 
 def test_sets_of_several_neurons_are_disjoint_too() -> None:

@@ -71,14 +71,17 @@ class MinimalSet:
 class DisjointSets:
     """Minimal sets without a common neuron, in the order they were found.
 
-    `remaining` is the accuracy on dev with all neurons that are in none of them, NaN where none is left. `complete`
-    tells that these no longer do, so that there is no further set; else the search stopped at the most it may find.
+    `remaining` is the accuracy on dev with all neurons that are in none of them, `rest`, NaN where none is left; it
+    decided on the end of the search, so score `rest_probe` on `test.take_columns(found.rest)`. `complete` tells that
+    these no longer do, so that there is no further set; else the search stopped at the most it may find.
     """
 
     sets: tuple[MinimalSet, ...]
     accuracy_all: Interval
     remaining: Interval
     complete: bool
+    rest: NeuronSet
+    rest_probe: Classifier | None
 
     def __len__(self) -> int:
         return len(self.sets)
@@ -103,8 +106,8 @@ def minimal_set(
     wavers, a set that serves and whose next smaller one does not. A probe fitted on all columns of train saves the
     first fit; without one an ElasticNetProbe is trained.
 
-    Errors: SelectionError for a delta below 0, for sizes that are not from 1 to the number of neurons, and when the
-    ranking lacks neurons of the examples; LayoutMismatchError for another model's ranking.
+    Errors: SelectionError for a delta below 0, for sizes that are not from 1 to the number of neurons, for a dev of no
+    rows, and when the ranking lacks neurons of the examples; LayoutMismatchError for another model's ranking.
 
     Source: Durrani, Dalvi and Sajjad (2023), minimal neuron selection.
 
@@ -169,7 +172,11 @@ def disjoint_minimal_sets(
                 full = refitted(full, train.take_columns(remaining))
                 right = hits(full, dev.take_columns(remaining))
     left = goal.interval(right) if len(remaining) else Interval(float("nan"), float("nan"), float("nan"))
-    return DisjointSets(tuple(sets), goal.interval(goal.all_right), left, not (len(remaining) and goal.served(right)))
+    complete = not (len(remaining) and goal.served(right))
+    rest = train.acts.neurons() - NeuronSet.of(train.acts.layout, (neuron for one in sets for neuron in one.neurons))
+    return DisjointSets(
+        tuple(sets), goal.interval(goal.all_right), left, complete, rest, full if len(remaining) else None
+    )
 
 
 def places_of(ranking: Ranking, examples: Examples) -> Places:
@@ -202,6 +209,8 @@ class _Goal:
     def __post_init__(self) -> None:
         if not 0 <= self.delta < 1:
             raise SelectionError(f"delta is {self.delta}: a loss of accuracy from 0 to 1 expected, such as {DELTA}")
+        if not len(self.dev):
+            raise SelectionError("dev has no rows: on no data any set serves; bring more sentences")
 
     def served(self, right: Hits) -> bool:
         # In answers, not shares: a loss of exactly delta serves, however shares are rounded.

@@ -24,10 +24,10 @@ from neuronatlas.studies.salience.tables import framed, named
 from neuronatlas.studies.salient_neurons.settings import StudySettings
 from neuronatlas.studies.salient_neurons.tables import ADDED
 
-__all__ = ["FEWEST", "MOST", "against_rest", "class_sets", "likeness", "shuffled", "spread", "stages"]
+__all__ = ["FEWEST", "MOST", "against_rest", "class_sets", "likeness", "shuffled", "spread", "stages", "too_few"]
 
 FEWEST = 10
-"""A class with fewer words in dev or in test gets no minimal set: its accuracy there would say nothing."""
+"""With fewer words of a class, or of the others, in dev or in test it gets no minimal set: these would say nothing."""
 
 MOST = 1000
 """At most so many words of a class, and of the others, train its probe: more make little difference and take long."""
@@ -72,9 +72,8 @@ def class_sets(work: Property) -> Tables:
 
 
 def _class_set(work: Property, name: str) -> tuple[dict[str, Any], NeuronSet | None]:
-    fewest = min(int((part.labels == name).sum()) for part in (work.split.dev, work.split.test))
-    if fewest < FEWEST:
-        return {"left_out": f"{fewest} words of it in dev or in test, at least {FEWEST} needed"}, None
+    if why := too_few(work.split, name):
+        return {"left_out": why}, None
     seed = work.settings.seed
     parts = against_rest(work.split, name, seed)
     sizes = {"n_train": len(parts.train), "n_test": len(parts.test), "n_neurons": parts.train.n_neurons}
@@ -91,6 +90,20 @@ def _class_set(work: Property, name: str) -> tuple[dict[str, Any], NeuronSet | N
     except ExamplesError:
         pass  # too few word types for random labels of both kinds: the columns stay null
     return row, found.neurons
+
+
+def too_few(parts: Split, name: str) -> str:
+    """Why a class cannot be told from the others: too few words of it, or of these, in dev or in test; "" where it can.
+
+    >>> examples = Examples.of(np.eye(24), ["A"] * 21 + ["B"] * 3, ["w"] * 24, range(24))
+    >>> too_few(Split(examples, examples, examples), "A")
+    '3 words of other classes in dev or in test, at least 10 needed'
+    """
+    judged = (parts.dev, parts.test)
+    own = min(int((part.labels == name).sum()) for part in judged)
+    others = min(int((part.labels != name).sum()) for part in judged)
+    fewest, of = (own, "it") if own <= others else (others, "other classes")
+    return f"{fewest} words of {of} in dev or in test, at least {FEWEST} needed" if fewest < FEWEST else ""
 
 
 def against_rest(parts: Split, name: str, seed: int) -> Split:
