@@ -50,3 +50,14 @@ def test_the_lowest_layers_that_do_are_found_to_the_delta() -> None:
     train, test = parts()
     found = accuracy_up_to_layers(train, test, probe=logistic(), progress=False)
     assert [lowest_layers(found, delta) for delta in (0.01, 0.6, 0.8)] == [2, 1, 0]
+
+
+def test_layers_are_chosen_by_dev_and_told_on_test() -> None:
+    train, test = parts()
+    noise = test.relabelled(np.random.default_rng(0).permutation(test.labels).tolist())
+    found = accuracy_up_to_layers(train, noise, dev=test, probe=logistic(), progress=False)
+    assert lowest_layers(found) == 2
+    assert found["dev_accuracy"][2] > 0.98
+    assert found["accuracy"].max() < 0.4  # test, whose labels say nothing here, took no part in the choice
+    alone = accuracy_of_layers(train, noise, dev=test, probe=logistic(), progress=False)
+    assert alone.sort("dev_accuracy", descending=True)["layer"].head(2).sort().to_list() == [1, 2]

@@ -150,6 +150,20 @@ def test_layers_above_those_that_suffice_can_go(tables: dict[str, pl.DataFrame])
     assert (local["lowest_enough"], local["n_can_go"]) == (3, 1)
     assert local["best_layer"] == 3
     assert local["best_layer_accuracy"] >= 0.98
+    assert local["enough_accuracy"] >= local["all_layers_accuracy"] - 0.03
+
+
+def test_what_is_chosen_on_dev_is_told_on_test(study: Study, tables: dict[str, pl.DataFrame]) -> None:
+    probes = study.members[0].table("layer_probes")
+    for own in tables["redundancy"].iter_rows(named=True):
+        mine = probes.filter(label=own["label"])
+        best = mine.filter(~pl.col("upto")).sort("dev_accuracy", "layer", descending=[True, False]).row(0, named=True)
+        assert (own["best_layer"], own["best_layer_accuracy"]) == (best["layer"], best["accuracy"])
+        enough = mine.filter(pl.col("upto"), layer=own["lowest_enough"]).row(0, named=True)
+        assert (own["enough_accuracy"], own["enough_accuracy_high"]) == (enough["accuracy"], enough["high"])
+    last = study.members[0].table("disjoint").filter(label="many", reached=False)
+    n_test = row(tables, "minimal_sets", model="first", label="many")["n_test"]
+    assert (last["accuracy"][0] * n_test) == pytest.approx(round(last["accuracy"][0] * n_test))
 
 
 def test_a_property_by_another_name_shares_all_neurons_and_others_share_none(tmp_path: Path) -> None:

@@ -260,9 +260,10 @@ def layers_sentence(tables: Tables) -> str:
 
 
 def layer_probes_sentence(tables: Tables) -> str:
-    """Which single layer reads each property best."""
+    """Which single layer reads each property best: chosen on dev where that was measured, with its score on test."""
     alone = tables["layer_probes"].filter(~pl.col("upto"), pl.col("accuracy").is_not_null())
-    best = alone.sort("accuracy", "layer", descending=[True, False]).unique("label", keep="first", maintain_order=True)
+    chosen_by = pl.coalesce("dev_accuracy", "accuracy")
+    best = alone.sort(chosen_by, "layer", descending=[True, False]).unique("label", keep="first", maintain_order=True)
     order = {label: place for place, label in enumerate(tables["properties"]["label"])}
     rows = sorted(best.iter_rows(named=True), key=lambda row: order.get(row["label"], 0))
     if not rows:

@@ -30,7 +30,7 @@ _FIELDS = {
     "sets": "label set:i layer:i expert:i unit:i",
     "disjoint": f"label set:i n_neurons:i accuracy:f {_SPAN} reached:b",
     "layers": "label class layer:i n:i share:f width:i",
-    "layer_probes": f"label layer:i upto:b accuracy:f {_SPAN}",
+    "layer_probes": f"label layer:i upto:b dev_accuracy:f accuracy:f {_SPAN}",
     "interventions": f"label set_size:i replacement class n_words:i measure before:f after:f change:f {_SPAN} "
     "control_mean:f control_low:f control_high:f n_controls:i p:f p_adjusted:f",
     "class_interventions": f"label set_size:i replacement class n_words:i measure before:f after:f change:f {_SPAN} "

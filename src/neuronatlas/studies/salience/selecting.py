@@ -141,18 +141,23 @@ def _disjoint(work: Property, found: DisjointSets) -> Iterator[dict[str, Any]]:
         size = {"label": work.label, "set": number, "n_neurons": one.size}
         yield size | bounds(score) | {"reached": True}
     if found.complete:
-        rest = test.n_neurons - sum(one.size for one in found.sets)
-        size = {"label": work.label, "set": len(found), "n_neurons": rest}
-        yield size | bounds(found.remaining) | {"reached": False}
+        size = {"label": work.label, "set": len(found), "n_neurons": len(found.rest)}
+        probe = found.rest_probe
+        score = (
+            found.remaining
+            if probe is None
+            else accuracy(probe, test.take_columns(found.rest), seed=work.settings.seed)
+        )
+        yield size | bounds(score) | {"reached": False}
 
 
 def layered(work: Property) -> Tables:
-    """A probe on each layer alone, and on all layers up to each."""
+    """A probe on each layer alone, and on all layers up to each; layers are chosen on dev, and told on test."""
     parts, settings = work.split, work.settings
     rows: list[dict[str, Any]] = []
     for upto, judge in ((False, accuracy_of_layers), (True, accuracy_up_to_layers)):
-        scores = judge(parts.train, parts.test, probe=work.probe, seed=settings.seed, progress=False)
-        kept = scores.select("layer", "accuracy", "low", "high")
+        scores = judge(parts.train, parts.test, dev=parts.dev, probe=work.probe, seed=settings.seed, progress=False)
+        kept = scores.select("layer", "dev_accuracy", "accuracy", "low", "high")
         rows += [{"label": work.label, "upto": upto} | row for row in kept.iter_rows(named=True)]
     return {"layer_probes": frame("layer_probes", rows)}
 

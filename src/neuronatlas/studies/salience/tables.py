@@ -43,7 +43,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "sets": _LABEL | {"set": pl.Int64} | _PLACE,
     "disjoint": _LABEL | {"set": pl.Int64, "n_neurons": pl.Int64} | _SCORE | {"reached": pl.Boolean},
     "layers": _LABEL | {"class": pl.String, "layer": pl.Int64, "n": pl.Int64, "share": pl.Float64, "width": pl.Int64},
-    "layer_probes": _LABEL | {"layer": pl.Int64, "upto": pl.Boolean} | _SCORE,
+    "layer_probes": _LABEL | {"layer": pl.Int64, "upto": pl.Boolean, "dev_accuracy": pl.Float64} | _SCORE,
     "interventions": _LABEL
     | {"set_size": pl.Int64, "replacement": pl.String, "class": pl.String, "n_words": pl.Int64, "measure": pl.String}
     | dict.fromkeys(("before", "after", "change", "low", "high"), pl.Float64)

@@ -31,7 +31,8 @@ def answered(study: Study) -> dict[str, pl.DataFrame]:
     `share_in_sets` is the share of all neurons that some disjoint set holds. `set_clusters` are the clusters of alike
     neurons that hold the minimal set, `n_alike` all neurons in these, and `copies` how many a cluster has on average:
     1 where no other neuron behaves like one of the set. `lowest_enough` is the lowest layer up to which the layers
-    together lose no more accuracy than a minimal set may; those above it can go.
+    together lose no more accuracy than a minimal set may; those above it can go. It and `best_layer` are chosen on dev;
+    their accuracies are on test, `all_layers` with all of them.
     """
     members = study.members
     return {
@@ -63,16 +64,21 @@ def _layers(member: Member, label: str, study: Study) -> dict[str, Any]:
         return {}
     enough = lowest_layers(up_to, study.settings.salience.delta)
     above = up_to.filter(pl.col("layer") > enough).height
-    best = alone.sort("accuracy", "layer", descending=[True, False]).row(0, named=True)
+    best = alone.sort("dev_accuracy", "layer", descending=[True, False]).row(0, named=True)
+    judged = {"best_layer": best, "enough": up_to.row(by_predicate=pl.col("layer") == enough, named=True)}
+    judged["all_layers"] = up_to.row(-1, named=True)
+    scores = {
+        f"{name}_accuracy{end}": row[column]
+        for name, row in judged.items()
+        for end, column in (("", "accuracy"), ("_low", "low"), ("_high", "high"))
+    }
     return {
         "n_layers": up_to.height,
         "lowest_enough": enough,
         "n_can_go": above,
         "share_can_go": above / up_to.height,
         "best_layer": best["layer"],
-        "best_layer_accuracy": best["accuracy"],
-        "best_layer_accuracy_low": best["low"],
-        "best_layer_accuracy_high": best["high"],
+        **scores,
     }
 
 

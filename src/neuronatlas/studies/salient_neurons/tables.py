@@ -85,7 +85,7 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     | {"set_clusters": pl.Int64, "n_alike": pl.Int64, "copies": pl.Float64}
     | {"n_layers": pl.Int64, "lowest_enough": pl.Int64, "n_can_go": pl.Int64, "share_can_go": pl.Float64}
     | {"best_layer": pl.Int64}
-    | ranged("best_layer_accuracy"),
+    | ranged("best_layer_accuracy", "enough_accuracy", "all_layers_accuracy"),
     "disjoint_sets": _MODEL | {"set": pl.Int64, "n_neurons": pl.Int64, "reached": pl.Boolean} | ranged("accuracy"),
     "property_pairs": _MODEL
     | {"other": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
