@@ -242,9 +242,8 @@ class _Label:
             for layer in range(self.recipe.layers):
                 best = (self.recipe.layers - 1) * (0.3 + 0.1 * self.place)
                 away = max(0.0, best - layer) if upto else abs(best - layer)
-                rows.append(
-                    {"layer": layer, "upto": upto} | plainly_scored(self.accuracy - 0.015 * away + self.noise(), 0.01)
-                )
+                own = plainly_scored(self.accuracy - 0.015 * away + self.noise(), 0.01)
+                rows.append({"layer": layer, "upto": upto, "dev_accuracy": own["accuracy"]} | own)
         return rows
 
     def interventions(self, sizes: Any) -> Rows:
