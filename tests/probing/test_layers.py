@@ -58,6 +58,6 @@ def test_layers_are_chosen_by_dev_and_told_on_test() -> None:
     found = accuracy_up_to_layers(train, noise, dev=test, probe=logistic(), progress=False)
     assert lowest_layers(found) == 2
     assert found["dev_accuracy"][2] > 0.98
-    assert found["accuracy"].max() < 0.4  # test, whose labels say nothing here, took no part in the choice
+    assert max(found["accuracy"].to_list()) < 0.4  # test, whose labels say nothing here, took no part in the choice
     alone = accuracy_of_layers(train, noise, dev=test, probe=logistic(), progress=False)
     assert alone.sort("dev_accuracy", descending=True)["layer"].head(2).sort().to_list() == [1, 2]

@@ -54,9 +54,51 @@ def test_a_study_of_other_settings_is_refused(tmp_path: Path) -> None:
         na.salient_study([na.Source("planted", planted_model)], [planted_corpus(60)], tmp_path, other, progress=False)
 
 
+def test_a_finished_study_is_not_given_for_other_weights_or_other_sentences(tmp_path: Path) -> None:
+    words = {"texts": [planted_corpus(60)], "languages": {"other": [planted_corpus(60, seed=1)]}}
+
+    def again(model: Any = planted_model, **changed: Any) -> na.Atlas:
+        given = words | changed
+        sources = [na.Source("planted", model)]
+        return na.salient_study(
+            sources, given["texts"], tmp_path, SETTINGS, languages=given["languages"], progress=False
+        )
+
+    first = again()
+    assert again().meta == first.meta
+    with pytest.raises(na.AtlasError, match=r"0-planted is an atlas made otherwise: model\.digest was"):
+        again(lambda: planted_model(0.02))
+    with pytest.raises(na.AtlasError, match=r"settings\.models\.language: planted \(other\) was \w+, now"):
+        again(languages={"other": [planted_corpus(60, seed=2)]})
+    with pytest.raises(na.AtlasError, match=r"settings\.models\.model: planted was \w+, now"):
+        again(texts=[planted_corpus(60, seed=2)])
+
+
+def test_text_that_no_probe_can_be_fitted_on_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    sources, good = [na.Source("planted", planted_model)], planted_corpus(60)
+    one_class = good.take([index for index in range(60) if index % 2])
+    with pytest.raises(na.ExamplesError, match="two classes that a probe needs"):
+        na.salient_study(sources, [one_class], tmp_path / "study", SETTINGS)
+    with pytest.raises(na.ExamplesError, match="two classes that a probe needs"):
+        na.salient_study(sources, [good], tmp_path / "study", SETTINGS, languages={"other": [one_class]})
+    assert not (tmp_path / "study").exists()
+
+
+def test_languages_need_names_of_their_own_and_the_same_properties(tmp_path: Path) -> None:
+    sources, text = [na.Source("planted", planted_model)], planted_corpus(60)
+    for name, texts, why in (
+        ("base", [text], "two languages are called 'base'"),
+        ("de", [replace(text, label="kind")], "has the properties kind: planted expected, in this order"),
+        ("de", [], "has the properties : planted expected"),
+    ):
+        with pytest.raises(na.SettingsError, match=why):
+            na.salient_study(sources, [text], tmp_path / "study", SETTINGS, languages={name: texts})
+    assert not (tmp_path / "study").exists()
+
+
 def encoder_decoder() -> na.Model:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_heads": 2}
+    torch.manual_seed(5)
+    sizes: dict[str, Any] = {"d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2}
     ids: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0}
     module = T5ForConditionalGeneration(T5Config(vocab_size=len(VOCABULARY), **sizes, **ids)).eval()
     return na.load((module, word_tokenizer(VOCABULARY)))

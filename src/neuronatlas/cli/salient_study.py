@@ -26,10 +26,9 @@ from neuronatlas.cli.inputs import SPECIMEN, open_model
 from neuronatlas.cli.options import AsJson, Device, Dtype, Output, SiteName, as_names
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
 from neuronatlas.probing.corpora import Corpus
-from neuronatlas.studies.salient_neurons.fine_tuning import sources_of, unseen
+from neuronatlas.studies.salient_neurons.fine_tuning import sources_of
 from neuronatlas.studies.salient_neurons.questions import salient_study
 from neuronatlas.studies.salient_neurons.settings import StudySettings, moderate
-from neuronatlas.studies.salient_neurons.study import Source
 from neuronatlas.studies.specimen_corpus import N_SENTENCES, corpus_of_specimen
 
 __all__ = ["salient_neurons", "show_salient_study"]
@@ -59,6 +58,12 @@ def salient_neurons(
             metavar="NAME=FILE",
             help="Sentences of another language with the same labels, as often as you like, for the first model; "
             "FILE may be the word `specimen` for its languages de and es.",
+        ),
+    ] = None,
+    language_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What the language of --corpus is called beside these; `en` for the specimen's."
         ),
     ] = None,
     limit: Sentences = None,
@@ -109,9 +114,8 @@ def salient_neurons(
     for file in spoken.values():
         require_corpus(file)
     told = {name: _in_language(name, file, label, limit, form) for name, file in spoken.items()}
-    given = open_corpora(corpus, label, limit, form)
+    corpora = open_corpora(corpus, label, limit, form)
     sources = sources_of(models, lambda name: open_model(name, device=device, dtype=dtype, site=site))
-    corpora = _unseen(sources, given)
     note(f"studying {', '.join(models)} for {', '.join(label)} into {output}")
     with resumable(output, "the study"):
         atlas = salient_study(
@@ -120,9 +124,12 @@ def salient_neurons(
             output,
             settings,
             languages=told,
+            language=language_name or ("en" if corpus == SPECIMEN else "base"),
             command=command_line(),
             progress=shows_progress(),
         )
+    if held_out := len(corpora[0]) - int(atlas.meta["settings"]["n_sentences"]):
+        note(f"{held_out:,} sentences that children were trained on took no part")
     path = write_report(output)
     if as_json:
         print_json({"study": str(output), "report": str(path), "sets": atlas.table("minimal_sets").to_dicts()})
@@ -153,14 +160,6 @@ def _in_language(name: str, file: str, labels: list[str], limit: int | None, for
     if file == SPECIMEN:
         return [corpus_of_specimen(label, limit or N_SENTENCES, language=name) for label in labels]
     return open_corpora(file, labels, limit, form)
-
-
-def _unseen(sources: list[Source], corpora: list[Corpus]) -> list[Corpus]:
-    """The sentences that no child was trained on."""
-    found = unseen([source.child for source in sources if source.child is not None], corpora)
-    if len(found[0]) < len(corpora[0]):
-        note(f"{len(corpora[0]) - len(found[0]):,} sentences that children were trained on are left out")
-    return found
 
 
 def show_salient_study(out: Console, atlas: Atlas) -> None:

@@ -26,7 +26,7 @@ from neuronatlas.studies.salience.property import Property, Shared
 from neuronatlas.studies.salience.settings import SalienceSettings, described
 from neuronatlas.studies.settings import SettingsError
 
-__all__ = ["STAGES", "Stage", "build_salience_atlas", "measure"]
+__all__ = ["STAGES", "Stage", "build_salience_atlas", "measure", "require_probeable"]
 
 ACTIVATIONS, UNTRAINED = "activations", "activations-untrained"
 """Folders inside the atlas's, while it is made."""
@@ -64,6 +64,7 @@ def build_salience_atlas(
     settings: SalienceSettings | None = None,
     *,
     stages: Sequence[Stage] = STAGES,
+    name: str = "",
     command: str = "",
     keep_activations: bool = False,
     progress: bool = True,
@@ -71,7 +72,8 @@ def build_salience_atlas(
     """Find the neurons that carry each property, test them against controls, and leave an atlas in `folder`.
 
     `corpora` are the same sentences with the labels of one property each: their activations are extracted once, into
-    `folder/activations`, where they stay with `keep_activations`. Interrupted at any moment, the same call takes up
+    `folder/activations`, where they stay with `keep_activations`. The atlas calls the model by `name`, without one by
+    the model's own. Interrupted at any moment, the same call takes up
     where it was and ends in the same bytes. A study may choose `stages` and add its own: `probe`, `rank` and
     `select` are what others read. Tables of all stages: properties, classes, dropped_classes, rankings, agreement,
     ablation, minimal, sets, disjoint, layers, layer_probes, interventions, class_interventions, neurons, contexts,
@@ -82,10 +84,10 @@ def build_salience_atlas(
     AtlasError for what activations and folder lack.
     """
     settings = settings or SalienceSettings()
-    _check(corpora, settings)
+    require_probeable(corpora, settings)
     _check_layers(model, settings)
     folder = Path(folder)
-    about = {"id": model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
+    about = {"id": name or model.name, "revision": model.revision, "digest": model.digest, "kind": model.kind}
     plain = described(settings, corpora)
     names = [stage.name for stage in stages]
     if names != [stage.name for stage in STAGES]:
@@ -97,8 +99,11 @@ def build_salience_atlas(
     return Atlas.open(folder)
 
 
-def _check(corpora: Sequence[Corpus], settings: SalienceSettings) -> None:
-    """Refuse, before anything is written or run, what no probe could be fitted on."""
+def require_probeable(corpora: Sequence[Corpus], settings: SalienceSettings) -> None:
+    """Refuse, before anything is written or run, what no probe could be fitted on.
+
+    Errors: CorpusError and ExamplesError as `build_salience_atlas` tells.
+    """
     if not corpora:
         raise CorpusError("no corpora: one for each property expected")
     labels = [corpus.label for corpus in corpora]

@@ -17,7 +17,7 @@ from neuronatlas.probing.search import SCORES
 from neuronatlas.probing.selection import DELTA
 from neuronatlas.studies.settings import SettingsError
 
-__all__ = ["REPLACEMENTS", "SEARCHES", "Replacement", "SalienceSettings", "described"]
+__all__ = ["REPLACEMENTS", "SEARCHES", "Replacement", "SalienceSettings", "corpora_digest", "described"]
 
 Replacement = Literal["mean", "zero"]
 SEARCHES = tuple(SCORES)
@@ -127,7 +127,6 @@ def described(settings: SalienceSettings, corpora: Sequence[Corpus]) -> dict[str
     ['upos']
     """
     found = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
-    digest = hashlib.sha256("\n".join(corpus.digest for corpus in corpora).encode()).hexdigest()[:16]
     first = corpora[0]
     about = {
         "corpus": first.name,
@@ -135,4 +134,9 @@ def described(settings: SalienceSettings, corpora: Sequence[Corpus]) -> dict[str
         "n_sentences": len(first),
         "labels": [c.label for c in corpora],
     }
-    return about | {"corpus_digest": digest} | found
+    return about | {"corpus_digest": corpora_digest(corpora)} | found
+
+
+def corpora_digest(corpora: Sequence[Corpus]) -> str:
+    """A digest of all words and labels."""
+    return hashlib.sha256("\n".join(corpus.digest for corpus in corpora).encode()).hexdigest()[:16]

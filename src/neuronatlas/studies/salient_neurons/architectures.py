@@ -19,6 +19,7 @@ from neuronatlas.studies.salient_neurons.reading import (
     Counts,
     counts,
     interval,
+    is_read,
     labels_of,
     members_in,
     widths,
@@ -37,7 +38,7 @@ def answered(study: Study) -> dict[str, pl.DataFrame]:
 
     `distance` and `moved` are those of `depths.layer_shift`, `overlap` that of `histogram_overlap`;
     `excess_difference` is the second's localisation beyond chance less the first's. p, of the distance, is adjusted
-    over the properties and pairs, for each kind of set.
+    over the properties and pairs, for each kind of set; not of pairs where one of both cannot be `read`.
     """
     rows = [row for pair in combinations(study.models, 2) for row in _pair(*pair, study.settings)]
     return {"model_pairs": adjusted(table("model_pairs", rows), "of")}
@@ -61,6 +62,7 @@ def _pair(first: Member, second: Member, settings: StudySettings) -> Iterator[di
                 **interval("distance", shift.distance),
                 **{"expected": shift.expected, "p": shift.p_value, "p_moved": shift.p_moved},
                 "excess_difference": excess[1] - excess[0],
+                "read": is_read(first, label) and is_read(second, label),
             }
 
 

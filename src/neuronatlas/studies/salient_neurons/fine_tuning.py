@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from neuronatlas.depths import layer_depths, layer_shift
 from neuronatlas.models import Model
@@ -18,8 +19,17 @@ from neuronatlas.overlaps import Overlap, overlap_of_counts
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.studies.children.record import RECORD, Child, open_child
 from neuronatlas.studies.children.settings import ChildError
-from neuronatlas.studies.salient_neurons.layers import adjusted
-from neuronatlas.studies.salient_neurons.reading import SETS, counts, interval, labels_of, members_in, shared_in, widths
+from neuronatlas.studies.salient_neurons.layers import ADJUSTED, adjusted
+from neuronatlas.studies.salient_neurons.reading import (
+    SETS,
+    counts,
+    interval,
+    is_read,
+    labels_of,
+    members_in,
+    shared_in,
+    widths,
+)
 from neuronatlas.studies.salient_neurons.settings import StudySettings
 from neuronatlas.studies.salient_neurons.study import Member, Role, Source, Study
 from neuronatlas.studies.salient_neurons.tables import table
@@ -36,19 +46,21 @@ def answered(study: Study) -> dict[str, pl.DataFrame]:
     """Tables `child_pairs`, `child_seeds`, `child_agreement` and `child_task`; without rows where there is no child.
 
     `child_pairs` has a row a child, property and kind of set: what `compared` gives. `child_seeds` sums up over the
-    children of one base, trained on true or on shuffled labels. `child_agreement` compares children of different seeds
-    with each other: what they agree on is no accident of one run. `child_task` is how well each layer of base and child
-    tells the labels that the child was trained for.
+    children of one base, trained on true or on shuffled labels; a child in which, or in whose base, the property cannot
+    be `read` takes no part. `child_agreement` compares children of different seeds with each other: what they agree on
+    is no accident of one run. Each p is adjusted over properties and children, for each kind of set and of labels.
+    `child_task` is how well each layer of base and child tells the labels that the child was trained for.
 
     Errors: ChildError for a child whose site has other layers than its base.
     """
     pairs = [(_base(study, child), child) for child in study.of_role(*CHILDREN)]
     rows = [row for base, child in pairs for row in _pair(base, child, study.settings)]
-    compared_pairs = adjusted(table("child_pairs", rows), "of", "role")
+    compared_pairs = adjusted(table("child_pairs", rows), "of", "role", of=ADJUSTED)
+    agreement = table("child_agreement", _agreement(pairs, study.settings))
     return {
         "child_pairs": compared_pairs,
         "child_seeds": summarised(compared_pairs),
-        "child_agreement": table("child_agreement", _agreement(pairs, study.settings)),
+        "child_agreement": adjusted(agreement, "of", "role", of=("p", "p_in_layers")),
         "child_task": table("child_task", [row for base, child in pairs for row in _task(base, child)]),
     }
 
@@ -117,10 +129,10 @@ def sources_of(names: Sequence[str], load: Callable[[str], Model]) -> list[Sourc
     return found
 
 
-def require_base(study: Study, member: Member) -> None:
-    """Raise ChildError unless a child's record names the weights of the model that it is compared with.
+def require_base(study: Study, member: Member, model: Model) -> None:
+    """Raise ChildError unless a child's record names its weights, and those of the model that it is compared with.
 
-    The base's atlas has to be there; what is no child, or has no record, passes.
+    `model` is the child as it was loaded; its base's atlas has to be there. What is no child, or has no record, passes.
     """
     child = member.source.child
     if child is None:
@@ -130,7 +142,12 @@ def require_base(study: Study, member: Member) -> None:
     if found != expected:
         raise ChildError(
             f"{member.name} is a child of {child.record['base']['name']} (digest {expected}), not of {base.name} "
-            f"({found}): give its own base"
+            f"({found}): give its own base, loaded in the dtype that it was fine-tuned in"
+        )
+    if model.dtype == torch.float32 and model.digest != child.record["digest"]:
+        raise ChildError(
+            f"{member.name} has other weights (digest {model.digest}) than it was saved with "
+            f"({child.record['digest']}): fine-tune again"
         )
 
 
@@ -151,7 +168,8 @@ def _pair(base: Member, child: Member, settings: StudySettings) -> Iterator[dict
             ours, theirs = (members_in(member, label, of, settings.top) for member in (base, child))
             found = compared(ours, theirs, widths(base).tolist(), seed=settings.seed, draws=settings.draws)
             change = {"base_accuracy": before, "accuracy": after, "accuracy_change": after - before}
-            yield _about(base, child) | {"label": label, "of": of} | found | change
+            read = is_read(base, label) and is_read(child, label)
+            yield _about(base, child) | {"label": label, "of": of} | found | change | {"read": read}
 
 
 def _about(base: Member, child: Member) -> dict[str, Any]:
@@ -168,17 +186,22 @@ def _accuracy(member: Member, label: str) -> float:
 def summarised(pairs: pl.DataFrame) -> pl.DataFrame:
     """Children of one base over their seeds: mean, least and most of what `child_pairs` has, and how many moved down.
 
+    Only rows that are `read` count; `n_left_out` are the others.
     A row for the children trained on true labels has the control's means beside its own: `control_kept` and
     `control_moved`, null without a child on shuffled labels.
     """
     keys = ["base", "role", "label", "of"]
     spread = [
-        getattr(pl.col(name), how)().alias(f"{name}{end}")
+        getattr(pl.col(name).filter("read"), how)().alias(f"{name}{end}")
         for name in _SUMMED
         for how, end in (("mean", ""), ("min", "_least"), ("max", "_most"))
     ]
-    down = (pl.col("moved") < 0).sum().alias("n_down")
-    found = pairs.group_by(keys, maintain_order=True).agg(pl.len().alias("n_seeds"), down, *spread)
+    counted = (
+        pl.col("read").sum().alias("n_seeds"),
+        pl.col("read").not_().sum().alias("n_left_out"),
+        (pl.col("moved") < 0).filter("read").sum().alias("n_down"),
+    )
+    found = pairs.group_by(keys, maintain_order=True).agg(*counted, *spread)
     control = found.filter(pl.col("role") == CHILDREN[1]).select(
         "base", "label", "of", control_kept="kept", control_moved="moved", role=pl.lit(CHILDREN[0])
     )
@@ -206,6 +229,7 @@ def _agreement(pairs: Sequence[tuple[Member, Member]], settings: StudySettings) 
                         "expected_jaccard": found.expected_jaccard,
                         "p": found.p_value,
                         "p_in_layers": found.p_in_layers,
+                        "read": is_read(first, label) and is_read(second, label),
                     }
                 )
 

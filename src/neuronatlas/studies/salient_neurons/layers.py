@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +18,7 @@ from neuronatlas.studies.salient_neurons.reading import (
     class_counts,
     counts,
     interval,
+    is_read,
     labels_of,
     members_in,
     shuffled_counts,
@@ -27,7 +28,10 @@ from neuronatlas.studies.salient_neurons.settings import StudySettings
 from neuronatlas.studies.salient_neurons.study import Member, Study
 from neuronatlas.studies.salient_neurons.tables import table
 
-__all__ = ["adjusted", "answered"]
+__all__ = ["ADJUSTED", "adjusted", "answered"]
+
+ADJUSTED = ("p", "p_in_layers", "p_distance", "p_moved")
+"""What is adjusted of two sets of neurons of one shape: how many they share, and how far apart they lie."""
 
 
 def answered(study: Study) -> dict[str, pl.DataFrame]:
@@ -50,7 +54,7 @@ def answered(study: Study) -> dict[str, pl.DataFrame]:
         "layer_shares": table("layer_shares", shares),
         "localisation": adjusted(table("localisation", places), "of"),
         "layer_probes": table("layer_probes", probes),
-        "property_pairs": adjusted(table("property_pairs", pairs), "of"),
+        "property_pairs": adjusted(table("property_pairs", pairs), "of", of=("p", "p_in_layers")),
     }
 
 
@@ -109,21 +113,28 @@ def _pairs(member: Member, settings: StudySettings) -> Iterator[dict[str, Any]]:
                 **{name: getattr(found, name) for name in ("expected_jaccard", "expected_in_layers", "p_in_layers")},
                 "p": found.p_value,
                 "distance": depth_distance(by_layer[0], by_layer[1]),
+                "read": is_read(member, first) and is_read(member, second),
             }
 
 
-def adjusted(rows: pl.DataFrame, *groups: str) -> pl.DataFrame:
-    """Fill `p_adjusted` with what Benjamini and Hochberg make of `p` in each group of rows.
+def adjusted(rows: pl.DataFrame, *groups: str, of: Sequence[str] = ("p",)) -> pl.DataFrame:
+    """Fill the columns `..._adjusted` with what Benjamini and Hochberg make of each p in each group of rows.
+
+    Rows of what cannot be read (`read` is false) take no part: nothing is claimed of them.
 
     >>> given = pl.DataFrame({"of": ["top", "top", "set"], "p": [0.01, 0.04, None], "p_adjusted": [None] * 3})
     >>> adjusted(given, "of")["p_adjusted"].to_list()
     [0.02, 0.04, None]
     """
-    found = np.full(rows.height, np.nan)
     keys = rows.select(groups).rows()
-    known = rows["p"].is_not_null().to_numpy()
-    for key in dict.fromkeys(keys):
-        places = np.flatnonzero([mine == key for mine in keys] & known)
-        if len(places):
-            found[places] = benjamini_hochberg(rows["p"].to_numpy()[places])
-    return rows.with_columns(p_adjusted=pl.Series(found, dtype=pl.Float64).fill_nan(None))
+    read = rows["read"].fill_null(value=True).to_numpy() if "read" in rows.columns else True
+    columns = []
+    for name in of:
+        found = np.full(rows.height, np.nan)
+        known = rows[name].is_not_null().to_numpy() & read
+        for key in dict.fromkeys(keys):
+            places = np.flatnonzero([mine == key for mine in keys] & known)
+            if len(places):
+                found[places] = benjamini_hochberg(rows[name].to_numpy()[places])
+        columns.append(pl.Series(f"{name}_adjusted", found, dtype=pl.Float64).fill_nan(None))
+    return rows.with_columns(columns)

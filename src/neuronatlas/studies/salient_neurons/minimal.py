@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from neuronatlas.studies.salient_neurons.reading import is_read
 from neuronatlas.studies.salient_neurons.study import Member, Study
 from neuronatlas.studies.salient_neurons.tables import table
 
@@ -57,6 +58,7 @@ def _sets(member: Member) -> Iterator[dict[str, Any]]:
         for name, column in _NUMBERS.items():
             row[column] = found.get(name, {}).get("value")
         reached = found.get("minimal_reached", {}).get("value")
+        row["read"] = is_read(member, label)
         row["reached"] = None if reached is None else bool(reached)
         if row["set_size"] and row["set_share"]:
             row["n_neurons"] = round(row["set_size"] / row["set_share"])

@@ -16,6 +16,7 @@ __all__ = [
     "class_counts",
     "counts",
     "interval",
+    "is_read",
     "labels_of",
     "members_in",
     "shared_in",
@@ -33,6 +34,18 @@ def labels_of(member: Member) -> list[str]:
     """The properties of a model's atlas, in order."""
     labels: list[str] = member.table("properties")["label"].to_list()
     return labels
+
+
+def is_read(member: Member, label: str) -> bool:
+    """Whether a probe reads a property better than chance: sets, layers and copies of what cannot be read mean nothing.
+
+    The interval of its accuracy has to lie above the most frequent class and above the interval on shuffled labels.
+    """
+    rows = member.table("measures").filter(pl.col("label") == label)
+    found = {row["measure"]: row for row in rows.iter_rows(named=True)}
+    chance = [found.get("majority", {}).get("value"), found.get("shuffled", {}).get("high")]
+    low = found["accuracy"]["low"]
+    return low is None or bool(low > max((value for value in chance if value is not None), default=0.0))
 
 
 def widths(member: Member) -> Counts:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from neuronatlas.probing.corpora import Corpus
-from neuronatlas.studies.salience.settings import SalienceSettings, described
+from neuronatlas.studies.salience.settings import SalienceSettings, corpora_digest, described
 from neuronatlas.studies.settings import SettingsError
 
 __all__ = ["StudySettings", "moderate", "study_described"]
@@ -53,13 +53,16 @@ class StudySettings:
         return self.salience.seed
 
 
-def study_described(settings: StudySettings, corpora: Sequence[Corpus], members: Sequence[str]) -> dict[str, Any]:
-    """The settings as plain JSON, with the models by name and role, the labels and a digest of all words and labels.
+def study_described(
+    settings: StudySettings, corpora: Sequence[Corpus], members: Mapping[str, Sequence[Corpus]]
+) -> dict[str, Any]:
+    """The settings as plain JSON, with each member's name and a digest of what it reads: all words and labels.
 
     >>> from neuronatlas.probing.corpora import Sentence
     >>> corpus = Corpus((Sentence.of(["Anna"], ["PROPN"], source="line 1"),), label="upos")
-    >>> study_described(StudySettings(), [corpus], ["specimen"])["models"]
-    ['specimen']
+    >>> list(study_described(StudySettings(), [corpus], {"model: specimen": [corpus]})["models"])
+    ['model: specimen']
     """
-    about = {"models": list(members), "top": settings.top, "draws": settings.draws}
+    read = {name: corpora_digest(texts) for name, texts in members.items()}
+    about = {"models": read, "top": settings.top, "draws": settings.draws}
     return about | described(settings.salience, corpora)

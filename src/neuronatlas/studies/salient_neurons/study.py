@@ -35,7 +35,7 @@ class Source:
 
     `role` is what it is there for: a model to be compared with the others; a child, fine-tuned from the model called
     `base`; a child trained on shuffled labels; or the model `base` on the sentences of another language. A child comes
-    with its record, and a model that reads several languages has the name of its sentences' one.
+    with its record, and a model that reads several languages has the name of each one's.
 
     >>> Source.of("specimen", load=lambda: None).role
     'model'
@@ -120,7 +120,7 @@ class Question:
 def members_of(sources: Iterable[tuple[Source, Sequence[Corpus]]], folder: Path) -> tuple[Member, ...]:
     """Number the sources and give each a folder.
 
-    Errors: SettingsError without a source, for two of the same name, and for a base that is not there.
+    Errors: SettingsError without a source, for two of the same name, and for a base that does not stand before.
     """
     listed = list(sources)
     names = [source.name for source, _ in listed]
@@ -129,9 +129,10 @@ def members_of(sources: Iterable[tuple[Source, Sequence[Corpus]]], folder: Path)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise SettingsError(f"the model {twice!r} was given twice: once is enough")
-    for source, _ in listed:
-        if source.role != "model" and source.base not in names:
-            raise SettingsError(f"{source.name!r} is a {source.role} of {source.base!r}, which is not in the study")
+    for place, (source, _) in enumerate(listed):
+        if source.role != "model" and source.base not in names[:place]:
+            where = "stands after it: give it before" if source.base in names else "is not in the study"
+            raise SettingsError(f"{source.name!r} is a {source.role} of {source.base!r}, which {where}")
     return tuple(
         Member(index, source, folder / MEMBERS / f"{index}-{_slug(source.name)}", tuple(corpora))
         for index, (source, corpora) in enumerate(listed)
@@ -145,14 +146,18 @@ def _slug(name: str) -> str:
 
 
 def build_member(
-    member: Member, settings: StudySettings, stages: Sequence[Stage], *, command: str = "", progress: bool = True
+    member: Member,
+    model: Model,
+    settings: StudySettings,
+    stages: Sequence[Stage],
+    *,
+    command: str = "",
+    progress: bool = True,
 ) -> None:
-    """Load a model and make its atlas, or take it up again; a finished one is only checked to be of this model.
+    """Make the atlas of a model, or take it up again; a finished one is only checked to be of these weights and texts.
 
     A model with an encoder and a decoder is read at the same site of its encoder, which sees the text.
     """
-    model = member.source.load()
-    model.name = member.name
     chosen, site = settings.salience, settings.salience.site
     if model.kind == "seq2seq" and f"encoder.{site}" in model.sites:
         chosen = replace(chosen, site=f"encoder.{site}")
@@ -162,6 +167,7 @@ def build_member(
         member.folder,
         chosen,
         stages=stages,
+        name=member.name,
         command=command,
         progress=progress,
     )

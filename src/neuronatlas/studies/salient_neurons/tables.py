@@ -45,6 +45,23 @@ _CLASS_SET: dict[str, type[pl.DataType]] = (
     | {"left_out": pl.String}
 )
 _CHILD: dict[str, type[pl.DataType]] = dict.fromkeys(("model", "base", "role"), pl.String) | {"child_seed": pl.Int64}
+_TRANSFER: dict[str, type[pl.DataType]] = (
+    {"label": pl.String, "trained": pl.String, "tested": pl.String, "n_test": pl.Int64, "n_unknown": pl.Int64}
+    | ranged("accuracy")
+    | {"majority": pl.Float64, "n_new": pl.Int64}
+    | ranged("new_accuracy")
+    | {"new_majority": pl.Float64}
+    | ranged("random_weights")
+    | {"random_weights_new": pl.Float64, "read": pl.Boolean}
+)
+_READ: dict[str, type[pl.DataType]] = {"read": pl.Boolean}
+"""Whether a probe reads the property on both sides: nothing is claimed where it does not."""
+_SHARED: dict[str, type[pl.DataType]] = dict.fromkeys(
+    ("p", "p_adjusted", "p_in_layers", "p_in_layers_adjusted"), pl.Float64
+)
+_MOVED: dict[str, type[pl.DataType]] = dict.fromkeys(
+    ("p_distance", "p_distance_adjusted", "p_moved", "p_moved_adjusted"), pl.Float64
+)
 _PLACE: dict[str, type[pl.DataType]] = {"layer": pl.Int64, "n": pl.Int64, "width": pl.Int64}
 
 ADDED: dict[str, dict[str, type[pl.DataType]]] = {
@@ -63,7 +80,7 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     "minimal_sets": _MODEL
     | dict.fromkeys(("n_classes", "n_train", "n_test"), pl.Int64)
     | _SET
-    | {"reached": pl.Boolean}
+    | {"reached": pl.Boolean, "read": pl.Boolean}
     | ranged("accuracy", "set_accuracy", "selectivity", "random_weights", "shuffled")
     | dict.fromkeys(("majority", "word_majority", "control_accuracy"), pl.Float64),
     "class_sets": _MODEL | _CLASS_SET,
@@ -90,25 +107,32 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     "property_pairs": _MODEL
     | {"other": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
     | dict.fromkeys(("jaccard", "expected", "expected_jaccard", "p", "expected_in_layers", "p_in_layers"), pl.Float64)
-    | {"p_adjusted": pl.Float64, "distance": pl.Float64},
+    | dict.fromkeys(("p_adjusted", "p_in_layers_adjusted", "distance"), pl.Float64)
+    | _READ,
     "model_pairs": _LABEL
     | {"of": pl.String, "model": pl.String, "other": pl.String, "n_first": pl.Int64, "n_second": pl.Int64}
     | ranged("overlap", "moved", "distance")
-    | dict.fromkeys(("expected", "p", "p_moved", "p_adjusted", "excess_difference"), pl.Float64),
+    | dict.fromkeys(("expected", "p", "p_moved", "p_adjusted", "excess_difference"), pl.Float64)
+    | _READ,
     # A child against its base; `kept` are shares of the base's set.
     "child_pairs": _CHILD
     | {"label": pl.String, "of": pl.String, "n_base": pl.Int64, "n_child": pl.Int64, "n_kept": pl.Int64}
-    | dict.fromkeys(("kept", "kept_expected", "jaccard", "p", "p_adjusted", "p_in_layers"), pl.Float64)
+    | dict.fromkeys(("kept", "kept_expected", "jaccard"), pl.Float64)
+    | _SHARED
     | ranged("moved", "distance")
-    | dict.fromkeys(("signed_distance", "distance_expected", "p_distance", "p_moved"), pl.Float64)
-    | dict.fromkeys(("base_accuracy", "accuracy", "accuracy_change"), pl.Float64),
+    | dict.fromkeys(("signed_distance", "distance_expected"), pl.Float64)
+    | _MOVED
+    | dict.fromkeys(("base_accuracy", "accuracy", "accuracy_change"), pl.Float64)
+    | _READ,
     "child_seeds": {"base": pl.String, "role": pl.String, "label": pl.String, "of": pl.String}
-    | {"n_seeds": pl.Int64, "n_down": pl.Int64}
+    | {"n_seeds": pl.Int64, "n_left_out": pl.Int64, "n_down": pl.Int64}
     | over_seeds("kept", "kept_expected", "moved", "signed_distance", "accuracy_change")
     | dict.fromkeys(("control_kept", "control_moved"), pl.Float64),
     "child_agreement": {"base": pl.String, "role": pl.String, "model": pl.String, "other": pl.String}
     | {"label": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
-    | dict.fromkeys(("jaccard", "expected_jaccard", "p", "p_in_layers"), pl.Float64),
+    | dict.fromkeys(("jaccard", "expected_jaccard"), pl.Float64)
+    | _SHARED
+    | _READ,
     "child_task": _CHILD
     | {"task": pl.String, "which": pl.String, "layer": pl.Int64, "depth": pl.Float64}
     | ranged("accuracy")
@@ -116,20 +140,19 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     # One model on the sentences of two languages.
     "language_pairs": {"label": pl.String, "of": pl.String, "language": pl.String, "other": pl.String}
     | dict.fromkeys(("n_first", "n_second", "n_shared"), pl.Int64)
-    | dict.fromkeys(("jaccard", "expected", "expected_jaccard", "p", "p_adjusted"), pl.Float64)
-    | dict.fromkeys(("expected_in_layers", "p_in_layers", "correlation"), pl.Float64)
+    | dict.fromkeys(("jaccard", "expected", "expected_jaccard", "expected_in_layers", "correlation"), pl.Float64)
+    | _SHARED
     | ranged("overlap", "moved", "distance")
-    | dict.fromkeys(("distance_expected", "p_distance", "p_moved"), pl.Float64),
+    | {"distance_expected": pl.Float64}
+    | _MOVED
+    | _READ,
     "language_halves": {"label": pl.String, "language": pl.String, "n_neurons": pl.Int64, "n_shared": pl.Int64}
-    | dict.fromkeys(("jaccard", "expected_jaccard", "correlation"), pl.Float64),
-    "transfer": {"label": pl.String, "trained": pl.String, "tested": pl.String}
-    | {"n_test": pl.Int64, "n_unknown": pl.Int64}
-    | ranged("accuracy")
-    | {"majority": pl.Float64, "n_new": pl.Int64}
-    | ranged("new_accuracy")
-    | {"new_majority": pl.Float64}
-    | ranged("random_weights")
-    | {"random_weights_new": pl.Float64},
+    | dict.fromkeys(("jaccard", "expected_jaccard", "correlation"), pl.Float64)
+    | {"note": pl.String}
+    | _READ,
+    "transfer": _TRANSFER,
+    # The same of the model in random weights; its columns of these are null.
+    "transfer_untrained": _TRANSFER,
 }
 """Tables of the study itself."""
 
