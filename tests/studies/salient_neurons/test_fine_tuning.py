@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import neuronatlas as na
 from neuronatlas.addresses import address_series
 from neuronatlas.atlas.salient_study.fine_tuning import section
+from neuronatlas.statistics import benjamini_hochberg
 from neuronatlas.studies.children.record import Child
 from neuronatlas.studies.children.settings import ChildError
 from neuronatlas.studies.salient_neurons.fine_tuning import answered, compared, require_base, sources_of, unseen
@@ -85,7 +87,9 @@ class Found:
             "rankings": ranking.with_columns(method=pl.lit("lca"), rank=pl.int_range(pl.len()), **about),
             "sets": ranking.head(len(units)).with_columns(set=pl.lit(0), **about),
             "shuffled_layers": pl.DataFrame({"layer": range(5), "n": [2] * 5, "width": WIDTHS}).with_columns(**about),
-            "measures": pl.DataFrame({"label": ["upos"], "measure": ["accuracy"], "value": [accuracy]}),
+            "measures": pl.DataFrame(
+                {"label": ["upos"], "measure": ["accuracy"], "value": [accuracy], "low": [accuracy], "high": [accuracy]}
+            ),
         }
         self.atlas = SimpleNamespace(meta={"model": {"digest": digest}})
 
@@ -101,6 +105,7 @@ def child(seed: int, *, shuffled: bool = False, base: str = "base-digest") -> Ch
     ]
     record: dict[str, Any] = {
         "base": {"name": "base", "digest": base},
+        "digest": f"child-{seed}",
         "task": {"label": "role", "classes": ["a", "b"]},
         "settings": {"seed": seed, "shuffled": shuffled},
         "layers": layers,
@@ -135,6 +140,35 @@ def test_children_are_summed_up_over_their_seeds_beside_the_control() -> None:
     assert control["control_moved"].to_list() == [None]
 
 
+def test_claims_are_judged_within_layers_and_adjusted() -> None:
+    tables = answered(study())
+    control = tables["child_pairs"].filter(pl.col("role") == "shuffled child", pl.col("of") == "top")
+    assert control["p_in_layers_adjusted"].to_list() == control["p_in_layers"].to_list()  # of a single one
+    pairs = tables["child_pairs"].filter(pl.col("role") == "child", pl.col("of") == "top")
+    for name in ("p", "p_in_layers", "p_distance", "p_moved"):
+        found = pairs[f"{name}_adjusted"]
+        assert found.to_list() == pytest.approx(benjamini_hochberg(pairs[name].to_numpy()).tolist())
+    agreement = tables["child_agreement"].filter(pl.col("of") == "top")
+    assert (agreement["p_in_layers_adjusted"] >= agreement["p_in_layers"]).all()
+    assert agreement["p_adjusted"].is_not_null().all()
+
+
+def test_what_a_probe_cannot_read_in_base_or_child_takes_no_part_and_the_report_says_so() -> None:
+    whole = study()
+    blind = cast(Found, whole.members[3])
+    shuffled = pl.DataFrame({"label": ["upos"], "measure": ["shuffled"], "value": [0.9], "low": [0.9], "high": [0.95]})
+    blind.tables["measures"] = pl.concat([blind.tables["measures"], shuffled])
+    tables = answered(whole) | {"minimal_sets": pl.DataFrame({"label": ["upos"]})}
+    row = tables["child_seeds"].row(by_predicate=(pl.col("role") == "child") & (pl.col("of") == "top"), named=True)
+    assert (row["n_seeds"], row["n_left_out"], row["moved_least"]) == (2, 1, pytest.approx(-0.5))
+    assert tables["child_pairs"].filter(model="child-2")["p_in_layers_adjusted"].is_null().all()
+    assert tables["child_agreement"].filter(pl.col("read"))["other"].unique().to_list() == ["child-1"]
+    found = section(tables)
+    assert found is not None
+    assert "1 comparison left out, where a probe reads upos no better than chance" in found.finding
+    assert len(found.listings[0].rows) == 6
+
+
 def test_seeds_are_compared_with_each_other_and_never_with_the_control() -> None:
     agreement = answered(study())["child_agreement"].filter(pl.col("of") == "top")
     pairs = agreement.select("model", "other", "n_shared").rows()
@@ -153,11 +187,14 @@ def test_without_children_there_is_nothing_to_say() -> None:
 
 
 def test_a_child_of_another_base_or_another_shape_is_refused() -> None:
-    whole = study()
-    require_base(whole, whole.members[1])
+    whole, loaded = study(), cast(na.Model, SimpleNamespace(dtype=torch.float32, digest="child-0"))
+    require_base(whole, whole.members[1], loaded)
     member = Found(Source.of_child(child(0, base="other"), "base", whole.members[0].source.load), 1, range(10), 0.9)
     with pytest.raises(ChildError, match=r"not of base \(base-digest\): give its own base"):
-        require_base(whole, member)  # type: ignore[arg-type]
+        require_base(whole, member, loaded)  # type: ignore[arg-type]
+    other = cast(na.Model, SimpleNamespace(dtype=torch.float32, digest="trained further"))
+    with pytest.raises(ChildError, match=r"has other weights \(digest trained further\) than it was saved with"):
+        require_base(whole, whole.members[1], other)
     narrow = Found(whole.members[1].source, 1, range(10), 0.9)
     narrow.tables["shuffled_layers"] = narrow.tables["shuffled_layers"].with_columns(width=pl.lit(39))
     with pytest.raises(ChildError, match="is no child of base: layers of"):
@@ -204,6 +241,8 @@ def test_the_report_says_what_was_kept_and_where_it_moved_beside_the_control() -
     assert "children keep 0 % of the top neurons" in text
     assert "moves by \N{MINUS SIGN}0.42, down in 3 of 3 children" in text
     assert "trained on shuffled labels 80 % stay, moved by 0.00" in text
+    assert "(by chance in the same layers 0 %; more than chance in 0 of 3)" in text
+    assert "further than chance in 3" in text
     assert [plot.name for plot in found.plots] == ["child-kept", "child-moved", "child-task-0"]
     assert len(found.listings[0].rows) == 8  # four children, two kinds of sets
     assert section(answered(Study(StudySettings(), study().members[:1]))) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from neuronatlas.studies.salient_neurons.shared_facts import (
     parallel_overlaps,
 )
 from neuronatlas.studies.salient_neurons.tables import table
-from neuronatlas.studies.salient_neurons.transfer import Readings, halves, transferred
+from neuronatlas.studies.salient_neurons.transfer import Readings, halves, in_halves, transferred
 from tests.knowledge.planted import planted_facts, planted_model, planted_neurons
 
 LAYOUT = na.Layout("hidden", (10, 10))
@@ -83,6 +85,21 @@ def test_two_halves_of_one_language_have_the_planted_neurons_in_common(readings:
     first, second = halves(train, readings.probes["en"], 3, seed=0)
     assert [neuron.unit for neuron in first & second] == [0, 1, 2]
     assert {neuron.layer for neuron in first | second} == {0}
+
+
+def test_halves_have_the_same_classes_and_what_cannot_be_in_both_is_left_out() -> None:
+    train = part(range(3), "en", 0)
+    labels = train.labels.tolist()
+    labels[7] = "once"  # of one sentence: in one half alone
+    labels[0] = labels[199] = "twice"  # of two sentences, which every other order puts into one half
+    rare = train.relabelled(labels)
+    for seed in range(8):
+        first, second, left_out = in_halves(rare, seed=seed)
+        assert first.classes == second.classes == ("noun", "twice", "verb")
+        assert left_out == ("once",)
+        assert not set(first.sentences) & set(second.sentences)
+    with pytest.raises(na.ExamplesError, match="1 of 2 classes in both halves of 40 sentences"):
+        in_halves(train.relabelled(["rare" if row == 3 else "other" for row in range(200)]), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +186,17 @@ def test_facts_that_are_not_parallel_are_refused_in_one_line() -> None:
 
 def test_the_report_says_what_languages_share_and_which_probes_carry_over(readings: Readings) -> None:
     rows = [{"label": "upos"} | row | {"random_weights_high": 0.5} for row in transferred(readings, seed=0)]
-    pair = {"label": "upos", "of": "top", "language": "en", "other": "de", "jaccard": 0.5, "expected_jaccard": 0.1}
+    pair: dict[str, Any] = {
+        "label": "upos",
+        "of": "top",
+        "language": "en",
+        "other": "de",
+        "jaccard": 0.5,
+        "expected_jaccard": 0.1,
+    }
+    pair["n_shared"] = 3
     tables = {
-        "language_pairs": table("language_pairs", [pair | {"n_shared": 3, "p_adjusted": 0.01, "p_distance": 0.6}]),
+        "language_pairs": table("language_pairs", [pair | {"p_in_layers_adjusted": 0.01, "p_distance_adjusted": 0.6}]),
         "language_halves": table("language_halves", [{"label": "upos", "language": "en", "jaccard": 0.9}]),
         "transfer": table("transfer", rows),
         "minimal_sets": table("minimal_sets", [{"label": "upos"}]),
@@ -181,4 +206,15 @@ def test_the_report_says_what_languages_share_and_which_probes_carry_over(readin
     assert found.finding.startswith("In 1 of 1 comparison two languages share more top neurons")
     assert "2 of 6 probes tested on a language that it was not trained on do better" in found.finding
     assert [plot.name for plot in found.plots] == ["language-overlaps", "transfer-0"]
+    blind = pair | {"label": "tense", "read": False, "p_in_layers_adjusted": 0.01, "p_distance": 0.001}
+    tables["language_pairs"] = table("language_pairs", [pair | {"p_in_layers": 0.001, "p_distance": 0.001}, blind])
+    tables["transfer"] = table("transfer", [row | {"read": row["tested"] != "es"} for row in rows])
+    found = section(tables)
+    assert found is not None
+    text = found.finding
+    assert text.startswith("In 0 of 1 comparison")  # p that are not adjusted, and blind pairs, are no finding
+    assert "in 0 their layers are further apart than chance" in text
+    assert "2 of 4 probes" in text
+    assert "1 comparison left out, where a probe reads tense no better than chance on one of both sides" in text
+    assert "2 probes left out" in text
     assert section({"language_pairs": table("language_pairs", [])}) is None

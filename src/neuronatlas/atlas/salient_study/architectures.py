@@ -9,7 +9,16 @@ import polars as pl
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience.names import property_name, short_name
 from neuronatlas.atlas.salient_study import figures
-from neuronatlas.atlas.salient_study.reading import labels, listing, models, readable, rows, spanned
+from neuronatlas.atlas.salient_study.reading import (
+    both_read,
+    labels,
+    left_out,
+    listing,
+    models,
+    readable,
+    rows,
+    spanned,
+)
 from neuronatlas.atlas.wording import number
 
 __all__ = ["section"]
@@ -37,9 +46,9 @@ def _top(tables: Tables) -> pl.DataFrame:
 
 
 def _finding(tables: Tables) -> str:
-    found = readable(tables, _top(tables).iter_rows(named=True))
+    found = both_read(_top(tables)).to_dicts()
     if not found:
-        return "Where the models keep the properties was not measured."
+        return f"Where the models keep the properties was not measured.{left_out(_top(tables))}"
     apart = [row for row in found if row["p_adjusted"] is not None and row["p_adjusted"] <= ALPHA]
     far = max(found, key=lambda row: row["distance"])
     text = (
@@ -59,14 +68,16 @@ def _finding(tables: Tables) -> str:
             f" Properties are most localised in {most} ({number(excess[most], 2)} beyond chance, mean over them), most "
         )
         text += f"distributed in {least} ({number(excess[least], 2)})."
-    return text
+    return text + left_out(_top(tables))
 
 
 def _plots(tables: Tables) -> Iterator[Plot]:
     caption = "Mean depth of each property's top neurons in every model. Whiskers: 95 % intervals over neurons."
     shown = [Plot("mean-depths", figures.mean_depths(tables), caption)]
-    caption = "The share of their histograms over depth that two models have in common, mean over the properties (%)."
-    shown.append(Plot("models", figures.model_matrix(tables), caption))
+    caption = "The share of their histograms over depth that two models have in common, mean over the properties that "
+    caption += "are read in both (%)."
+    if both_read(_top(tables)).height:
+        shown.append(Plot("models", figures.model_matrix(tables), caption))
     yield from level(shown)
     lines = [
         Plot(
@@ -94,6 +105,6 @@ def _listing(tables: Tables) -> Listing:
             *(number(row["p_adjusted"], 3), spanned(row, "moved"), spanned(row, "overlap")),
             number(row["excess_difference"], 2),
         ]
-        for row in _top(tables).iter_rows(named=True)
+        for row in both_read(_top(tables)).iter_rows(named=True)
     ]
     return listing(headings, found, "Pairs of models", "Find a model or property")

@@ -16,7 +16,7 @@ from neuronatlas.atlas import charts
 from neuronatlas.atlas.matrices import overlap_matrix
 from neuronatlas.atlas.page import Tables
 from neuronatlas.atlas.salience.names import short_name
-from neuronatlas.atlas.salient_study.reading import Row, labels, looks, models, rows, spanned
+from neuronatlas.atlas.salient_study.reading import Row, both_read, labels, looks, models, rows, spanned
 from neuronatlas.atlas.style import GREY, Look
 from neuronatlas.atlas.wording import percent
 
@@ -148,8 +148,8 @@ def mean_depths(tables: Tables, of: str = "top") -> Any:
 
 
 def model_matrix(tables: Tables, of: str = "top") -> Any:
-    """Heat map with a tree: the share of their histograms over depth that two models share, mean over properties."""
-    pairs = tables["model_pairs"].filter(pl.col("of") == of, pl.col("overlap").is_not_null())
+    """Heat map with a tree: the share of their histograms over depth that two models share, mean over what is read."""
+    pairs = both_read(tables["model_pairs"].filter(pl.col("of") == of, pl.col("overlap").is_not_null()))
     means = pairs.group_by("model", "other", maintain_order=True).agg(pl.mean("overlap"))
     return overlap_matrix(
         means.rename({"model": "first", "other": "second"}),
@@ -161,6 +161,6 @@ def model_matrix(tables: Tables, of: str = "top") -> Any:
 
 def property_matrix(tables: Tables, model: str, of: str = "top") -> Any:
     """Heat map with a tree: the neurons that two properties share, of those in either; a star where beyond chance."""
-    named = {"label": "first", "other": "second", "p_adjusted": "q_value"}
+    named = {"label": "first", "other": "second", "p_in_layers_adjusted": "q_value"}
     pairs = tables["property_pairs"].filter(pl.col("of") == of, pl.col("model") == model).rename(named)
     return overlap_matrix(pairs, spelled={name: short_name(name) for name in labels(tables)})

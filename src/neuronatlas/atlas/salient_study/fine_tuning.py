@@ -10,27 +10,24 @@ import polars as pl
 from neuronatlas.atlas import charts
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience.names import short_name
-from neuronatlas.atlas.salient_study import figures
-from neuronatlas.atlas.salient_study.reading import Row, labels, listing, spanned
-from neuronatlas.atlas.style import BLUE, GREEN, GREY, VERMILION, Look
+from neuronatlas.atlas.salient_study import figures, layers_of_children
+from neuronatlas.atlas.salient_study.layers_of_children import CHILD, CONTROL, SERIES
+from neuronatlas.atlas.salient_study.reading import Row, both_read, labels, left_out, listing, spanned
+from neuronatlas.atlas.style import BLUE, GREY, VERMILION, Look
 from neuronatlas.atlas.wording import count, number, percent
 
 __all__ = ["section"]
 
-CHILD, CONTROL = "child", "shuffled child"
+ALPHA = 0.05
 _LOOKS = {CHILD: Look("Children", BLUE, "circle", 9), CONTROL: Look("On shuffled labels", VERMILION, "square", 8)}
 _CHANCE = Look("Children, by chance", GREY, "diamond", 8)
-_TASK = {
-    "base": Look("Base", GREEN, "triangle-up", 8),
-    CHILD: Look("Children", BLUE, "circle", 8),
-    CONTROL: Look("On shuffled labels", VERMILION, "square", 7),
-}
 _NOTE = (
     "Kept: the share of the base's set that the child's has too; by chance: that of random neurons, as many in each "
-    "layer. Moved: mean depth in the child less that in the base (0 lowest, 1 highest layer), below 0 is down. "
-    "Distance: the earth mover's distance over depth. In brackets 95 % intervals over neurons. Whiskers in the "
-    "pictures: from the least to the most over the children's seeds. On shuffled labels: children that were trained as "
-    "long on permuted labels. Sentences that a child was trained on take no part."
+    "layer; p is against these, adjusted for all properties and children. Moved: mean depth in the child less that in "
+    "the base (0 lowest, 1 highest layer), below 0 is down. Distance: the earth mover's distance over depth. In "
+    "brackets 95 % intervals over neurons. Whiskers in the pictures: from the least to the most over the children's "
+    "seeds. On shuffled labels: children that were trained as long on permuted labels. Sentences that a child was "
+    "trained on take no part."
 )
 
 
@@ -38,14 +35,14 @@ def section(tables: Tables) -> Section | None:
     """What fine-tuning moves; nothing without a child."""
     if not tables["child_pairs"].height:
         return None
-    plots = (*level(list(_sets(tables))), *_task(tables))
+    plots = (*level(list(_sets(tables))), *layers_of_children.plots(tables), *_task(tables))
     return Section(
         "fine-tuning", "Fine-tuning", "What fine-tuning moves", _finding(tables), plots, (_listing(tables),), _NOTE
     )
 
 
 def _seeds(tables: Tables, role: str) -> list[Row]:
-    found = tables["child_seeds"].filter(pl.col("of") == "top", pl.col("role") == role)
+    found = tables["child_seeds"].filter(pl.col("of") == "top", pl.col("role") == role, pl.col("n_seeds") > 0)
     renamed = {name: name.removesuffix(end) + to for end, to in _ENDS for name in found.columns if name.endswith(end)}
     return list(found.rename(renamed).iter_rows(named=True))
 
@@ -55,11 +52,16 @@ _ENDS = (("_least", "_low"), ("_most", "_high"))
 
 def _finding(tables: Tables) -> str:
     told = []
+    pairs = tables["child_pairs"].filter(pl.col("of") == "top", pl.col("role") == CHILD)
     for row in _seeds(tables, CHILD):
+        own = both_read(pairs.filter(pl.col("label") == row["label"], pl.col("base") == row["base"]))
+        beyond = own.filter(pl.col("p_in_layers_adjusted") <= ALPHA).height
+        moved = own.filter(pl.col("p_moved_adjusted") <= ALPHA).height
         text = (
-            f"{short_name(row['label'])}: children keep {percent(row['kept'])} of the top neurons (by chance "
-            f"{percent(row['kept_expected'])}) and their mean depth moves by {number(row['moved'], 2)}, down in "
-            f"{row['n_down']} of {count(row['n_seeds'], 'child', 'children')}"
+            f"{short_name(row['label'])}: children keep {percent(row['kept'])} of the top neurons (by chance in the "
+            f"same layers {percent(row['kept_expected'])}; more than chance in {beyond} of {row['n_seeds']}) and their "
+            f"mean depth moves by {number(row['moved'], 2)}, down in {row['n_down']} of "
+            f"{count(row['n_seeds'], 'child', 'children')}, further than chance in {moved}"
         )
         if row["control_kept"] is not None:
             text += (
@@ -67,7 +69,8 @@ def _finding(tables: Tables) -> str:
                 f"{number(row['control_moved'], 2)}"
             )
         told.append(text + ".")
-    return " ".join(told)
+    every = tables["child_pairs"].filter(pl.col("of") == "top")
+    return " ".join(told) + left_out(every)
 
 
 def _sets(tables: Tables) -> Iterator[Plot]:
@@ -105,7 +108,7 @@ def _task_lines(own: pl.DataFrame) -> Any:
     figure = charts.blank(320)
     series = pl.when(pl.col("which") == "base").then(pl.lit("base")).otherwise(pl.col("role")).alias("series")
     means = own.with_columns(series).group_by("series", "layer").agg(pl.mean("accuracy", "chance")).sort("layer")
-    for name, look in _TASK.items():
+    for name, look in SERIES.items():
         found = means.filter(pl.col("series") == name)
         figure.add_scatter(
             x=found["layer"].to_list(),
@@ -122,9 +125,20 @@ def _task_lines(own: pl.DataFrame) -> Any:
     return charts.value_axis(figure, "y", "Accuracy (%), dashed: most frequent class")
 
 
+def _p(row: Row, name: str) -> str:
+    return number(row[f"{name}_adjusted"], 3)
+
+
 def _listing(tables: Tables) -> Listing:
     headings = ["Child", "Labels", "Property", "Neurons", "#Of the base", "#Kept", "#By chance", "#Adjusted p"]
-    headings += ["#Moved", "#Signed distance", "#Distance by chance", "#Accuracy, base", "#Accuracy, child"]
+    headings += [
+        "#Moved",
+        "#Its adjusted p",
+        "#Signed distance",
+        "#Distance by chance",
+        "#Accuracy, base",
+        "#Accuracy, child",
+    ]
     sets = {"top": "top neurons", "set": "minimal set"}
     found = [
         [
@@ -134,10 +148,15 @@ def _listing(tables: Tables) -> Listing:
                 short_name(row["label"]),
                 sets[row["of"]],
             ),
-            *(f"{row['n_base']:,}", percent(row["kept"]), percent(row["kept_expected"]), number(row["p_adjusted"], 3)),
-            *(spanned(row, "moved"), number(row["signed_distance"], 2), number(row["distance_expected"], 2)),
+            *(f"{row['n_base']:,}", percent(row["kept"]), percent(row["kept_expected"]), _p(row, "p_in_layers")),
+            *(
+                spanned(row, "moved"),
+                _p(row, "p_moved"),
+                number(row["signed_distance"], 2),
+                number(row["distance_expected"], 2),
+            ),
             *(percent(row["base_accuracy"], 1), percent(row["accuracy"], 1)),
         ]
-        for row in tables["child_pairs"].iter_rows(named=True)
+        for row in both_read(tables["child_pairs"]).iter_rows(named=True)
     ]
     return listing(headings, found, "Children against their base", "Find a child or property")

@@ -11,7 +11,7 @@ from neuronatlas.atlas import charts
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience.names import property_name, short_name
 from neuronatlas.atlas.salient_study import figures
-from neuronatlas.atlas.salient_study.reading import Row, labels, listing, spanned
+from neuronatlas.atlas.salient_study.reading import Row, both_read, labels, left_out, listing, spanned
 from neuronatlas.atlas.style import BLUE, GREEN, GREY, Look
 from neuronatlas.atlas.wording import count, number, percent
 
@@ -25,10 +25,12 @@ _LOOKS = {
 }
 _NOTE = (
     "Of equally many top neurons. Jaccard: the neurons of both sets over those of either; by chance: of random sets of "
-    "that size. Two halves of one language's sentences have in common what sampling leaves. Correlation: of both "
-    "histograms over layers. Transfer: a probe trained on one language, tested on another; new words are those that it "
-    "was not trained on; random weights: the same probe on the model before any training. In brackets 95 % intervals, "
-    "over sentences for accuracies and over neurons for layers; whiskers span the pairs of languages."
+    "that size. p is adjusted for all properties and pairs; in layers: against random sets with as many neurons in "
+    "each layer, what sharing is judged by. Properties that cannot be read in one of both languages are left out. Two "
+    "halves of one language's sentences have in common what sampling leaves. Correlation: of both histograms over "
+    "layers. Transfer: a probe trained on one language, tested on another; new words are those that it was not trained "
+    "on; random weights: the same probe on the model before any training. In brackets 95 % intervals, over sentences "
+    "for accuracies and over neurons for layers; whiskers span the pairs of languages."
 )
 
 
@@ -36,32 +38,37 @@ def section(tables: Tables) -> Section | None:
     """Same neurons or others, same layers or not; nothing where there is one language."""
     if not tables["language_pairs"].height:
         return None
-    plots = (_overlaps(tables), *level(list(_transfers(tables))))
+    shared = (_overlaps(tables),) if _top(tables).height else ()
+    plots = (*shared, *level(list(_transfers(tables))))
     listings = (_pairs(tables), _transfer(tables))
     return Section("languages", "Languages", "One model, several languages", _finding(tables), plots, listings, _NOTE)
 
 
 def _top(tables: Tables) -> pl.DataFrame:
-    return tables["language_pairs"].filter(pl.col("of") == "top")
+    return both_read(tables["language_pairs"].filter(pl.col("of") == "top"))
 
 
 def _finding(tables: Tables) -> str:
-    top, moved = _top(tables), tables["transfer"].filter(pl.col("trained") != pl.col("tested"))
-    same = top.filter(pl.col("p_adjusted") <= ALPHA).height
-    apart = top.filter(pl.col("p_distance") <= ALPHA).height
+    top, elsewhere = _top(tables), tables["transfer"].filter(pl.col("trained") != pl.col("tested"))
+    moved = both_read(elsewhere)
+    same = top.filter(pl.col("p_in_layers_adjusted") <= ALPHA).height
+    apart = top.filter(pl.col("p_distance_adjusted") <= ALPHA).height
     above = moved.filter(pl.col("accuracy_low") > pl.max_horizontal("majority", "random_weights_high")).height
     return (
         f"In {same} of {count(top.height, 'comparison')} two languages share more top neurons of a property than "
-        f"chance (adjusted p at most {ALPHA:g}); in {apart} their layers are further apart than chance. {above} of "
-        f"{count(moved.height, 'probe')} tested on a language that it was not trained on "
+        f"random sets in the same layers (adjusted p at most {ALPHA:g}); in {apart} their layers are further apart "
+        f"than chance (likewise). {above} of {count(moved.height, 'probe')} tested on a language that it was not "
+        "trained on "
         f"{'does' if moved.height == 1 else 'do'} better than the most frequent class and than random weights."
+        + left_out(tables["language_pairs"].filter(pl.col("of") == "top"))
+        + left_out(elsewhere, "probe")
     )
 
 
 def _overlaps(tables: Tables) -> Plot:
     found = {
         "pairs": _spread(_top(tables), "jaccard"),
-        "halves": _spread(tables["language_halves"], "jaccard"),
+        "halves": _spread(both_read(tables["language_halves"]), "jaccard"),
         "chance": _spread(_top(tables), "expected_jaccard"),
     }
     title = "Jaccard overlap of top neurons (%)"
@@ -87,7 +94,7 @@ def _transfers(tables: Tables) -> Iterator[Plot]:
 
 def _matrix(own: pl.DataFrame) -> Any:
     names = own["trained"].unique(maintain_order=True).to_list()
-    known = {(row["trained"], row["tested"]): row for row in own.iter_rows(named=True)}
+    known = {(row["trained"], row["tested"]): row for row in both_read(own).iter_rows(named=True)}
     cells = [[_percent(known.get((one, other))) for other in names] for one in names]
     hover = [[_text(known.get((one, other))) for other in names] for one in names]
     figure = charts.heatmap(names, cells, hover)
@@ -116,16 +123,16 @@ def _text(row: Row | None) -> str:
 
 def _pairs(tables: Tables) -> Listing:
     headings = ["Property", "Neurons", "Language", "Other", "#Shared", "#Jaccard", "#By chance", "#Adjusted p"]
-    headings += ["#p in layers", "#Correlation", "#Moved", "#Distance", "#p of distance"]
+    headings += ["#In layers", "#Correlation", "#Moved", "#Distance", "#Its adjusted p"]
     sets = {"top": "top neurons", "set": "minimal set"}
     found = [
         [
             *(short_name(row["label"]), sets[row["of"]], row["language"], row["other"], f"{row['n_shared']:,}"),
             *(percent(row["jaccard"]), percent(row["expected_jaccard"]), number(row["p_adjusted"], 3)),
-            *(number(row["p_in_layers"], 3), number(row["correlation"], 2), spanned(row, "moved")),
-            *(spanned(row, "distance"), number(row["p_distance"], 3)),
+            *(number(row["p_in_layers_adjusted"], 3), number(row["correlation"], 2), spanned(row, "moved")),
+            *(spanned(row, "distance"), number(row["p_distance_adjusted"], 3)),
         ]
-        for row in tables["language_pairs"].iter_rows(named=True)
+        for row in both_read(tables["language_pairs"]).iter_rows(named=True)
     ]
     return listing(headings, found, "Pairs of languages", "Find a language or property")
 
@@ -139,6 +146,6 @@ def _transfer(tables: Tables) -> Listing:
             *(spanned(row, "accuracy"), number(row["majority"], 2), spanned(row, "random_weights")),
             *(f"{row['n_new']:,}", spanned(row, "new_accuracy"), number(row["new_majority"], 2)),
         ]
-        for row in tables["transfer"].iter_rows(named=True)
+        for row in both_read(tables["transfer"]).iter_rows(named=True)
     ]
     return listing(headings, found, "Probes across languages", "Find a language or property")

@@ -115,7 +115,8 @@ def _overlaps(tables: Tables) -> Iterator[Plot]:
         return
     shown = []
     for place, model in enumerate(models(tables)):
-        caption = f"{model}: top neurons that two properties share, of those in either (%). * Adjusted p ≤ {ALPHA:g}."
+        caption = f"{model}: top neurons that two properties share, of those in either (%). "
+        caption += f"* Adjusted p in layers ≤ {ALPHA:g}."
         shown.append(Plot(f"overlaps-{place}", figures.property_matrix(tables, model), caption))
     yield from level(shown)
 

@@ -9,16 +9,19 @@ import polars as pl
 
 from neuronatlas.atlas.page import Listing, Tables
 from neuronatlas.atlas.salience.looks import property_look
+from neuronatlas.atlas.salience.names import short_name
 from neuronatlas.atlas.salience.tables import completed
 from neuronatlas.atlas.style import Look
-from neuronatlas.atlas.wording import Score, number, percent
+from neuronatlas.atlas.wording import Score, count, listed, number, percent
 
 __all__ = [
     "Row",
     "as_salience",
+    "both_read",
     "dash",
     "is_read",
     "labels",
+    "left_out",
     "listing",
     "looks",
     "models",
@@ -75,8 +78,21 @@ def readable(tables: Tables, found: Iterable[Row]) -> list[Row]:
 
 def is_read(row: Row) -> bool:
     """Whether the accuracy, with its interval, lies above those of the most frequent class and of shuffled labels."""
-    chance = [row[name] for name in ("majority", "shuffled_high") if row[name] is not None]
-    return row["accuracy_low"] is None or row["accuracy_low"] > max(chance, default=0.0)
+    return row["read"] is not False
+
+
+def both_read(rows: pl.DataFrame) -> pl.DataFrame:
+    """Those of some pairs whose property can be read on either side."""
+    return rows.filter(pl.col("read").fill_null(value=True))
+
+
+def left_out(rows: pl.DataFrame, of: str = "comparison") -> str:
+    """A sentence on the pairs that are left out since a property cannot be read on one of both sides; "" of none."""
+    missing = rows.height - both_read(rows).height
+    if not missing:
+        return ""
+    names = listed(sorted({short_name(label) for label in rows.filter(pl.col("read").not_())["label"]}), 6)
+    return f" {count(missing, of)} left out, where a probe reads {names} no better than chance on one of both sides."
 
 
 def as_salience(tables: Tables, model: str, of: str = "set") -> dict[str, pl.DataFrame]:
