@@ -50,13 +50,22 @@ def knowledge(
     return folder
 
 
-def salience(folder: Path, sets: Sets, *, layers: int = 4, digest: str = "a", site: str = "hidden") -> Path:
+def salience(
+    folder: Path,
+    sets: Sets,
+    *,
+    layers: int = 4,
+    digest: str = "a",
+    site: str = "hidden",
+    read: list[int] | None = None,
+    told: bool = True,
+) -> Path:
     """An atlas of properties with these minimal sets, and rankings that put low units first."""
     rows = [(label, 0, layer, unit) for label, own in sets.items() for layer, unit in own]
     counts = [
         (label, None, layer, sum(place == layer for place, _ in own), WIDTH)
         for label, own in sets.items()
-        for layer in range(layers)
+        for layer in read or range(layers)
     ]
     ranks = [
         (label, "lca", 10 * layer + unit, layer, unit) for label in sets for layer in range(layers) for unit in range(9)
@@ -68,8 +77,12 @@ def salience(folder: Path, sets: Sets, *, layers: int = 4, digest: str = "a", si
         "layers": pl.DataFrame(counts, schema=schema, orient="row"),
         "rankings": pl.DataFrame(ranks, schema=["label", "method", "rank", "layer", "unit"], orient="row"),
     }
-    settings = {"labels": list(sets), "site": site}
+    settings = {"labels": list(sets), "site": site, "layers": read}
     write_atlas(folder, tables, model={"id": f"model-{digest}", "digest": digest}, settings=settings)
+    if told:
+        meta = json.loads((folder / "atlas.json").read_text("utf-8"))
+        meta["remembered"] = {"layer_widths": [WIDTH] * layers}
+        (folder / "atlas.json").write_text(json.dumps(meta), "utf-8")
     return folder
 
 
@@ -204,3 +217,32 @@ def test_rank_correlation_does_not_see_the_scale_and_needs_something_to_vary() -
     # Of very many the interval is computed, not drawn: as wide as the standard error of no correlation says.
     wide = spearman(rng.normal(size=30_000), rng.normal(size=30_000), seed=0)
     assert wide.high - wide.low == pytest.approx(2 * 1.96 / 30_000**0.5, rel=0.01)
+
+
+def test_an_atlas_of_some_layers_has_the_depths_of_all(tmp_path: Path) -> None:
+    sets = {"upos": neurons_in(1, range(10))}
+    whole = salience(tmp_path / "whole", sets, layers=5)
+    some = salience(tmp_path / "some", sets, layers=5, read=[0, 1])
+    found = na.compare(whole, some, progress=False)
+    assert [found.first.n_layers, found.second.n_layers] == [5, 5]
+    assert found.items["depth_second"][0] == pytest.approx(0.25)
+    assert found.items["moved"][0] == pytest.approx(0.0)
+    assert "other layers were read" in " ".join(found.notes)
+    same = na.compare(some, salience(tmp_path / "same", sets, layers=5, read=[0, 1]), progress=False)
+    assert same.by_neuron
+    assert same.items["expected"][0] == pytest.approx(10 * 10 / (2 * WIDTH))
+    old = salience(tmp_path / "old", sets, layers=5, read=[0, 1], told=False)
+    assert "does not say how many there are" in " ".join(na.compare(whole, old, progress=False).notes)
+
+
+def test_a_comparison_of_what_was_made_again_otherwise_is_refused(tmp_path: Path) -> None:
+    first = salience(tmp_path / "first", {"upos": neurons_in(1, range(10))})
+    second = salience(tmp_path / "second", {"upos": neurons_in(2, range(10))}, digest="b")
+    na.compare(first, second, tmp_path / "compared", progress=False)
+    na.compare(first, second, tmp_path / "compared", progress=False)
+    salience(tmp_path / "again", {"upos": neurons_in(2, range(5, 15))}, digest="b")
+    with pytest.raises(AtlasError, match=r"settings\.second\.sets was \w+, now"):
+        na.compare(first, tmp_path / "again", tmp_path / "compared", progress=False)
+    salience(tmp_path / "told", {"upos": neurons_in(2, range(10))}, digest="b", read=[0, 1, 2, 3])
+    with pytest.raises(AtlasError, match=r"settings\.second\.settings\.layers was None, now"):
+        na.compare(first, tmp_path / "told", tmp_path / "compared", progress=False)

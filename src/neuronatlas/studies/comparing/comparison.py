@@ -74,7 +74,8 @@ def compare(
     Facts are matched by relation, subject and answer, properties and classes by their names. Where both atlases are of
     one site and of layers of the same widths, neurons are compared one by one; else only the depths at which they lie.
 
-    Errors: ComparisonError for an unfinished atlas, two kinds, or nothing in common; AtlasError for the folder.
+    Errors: ComparisonError for an unfinished atlas, two kinds, or nothing in common; AtlasError for the folder,
+    also where it holds a comparison of one of the two as it was made before, otherwise.
     """
     atlases = [atlas if isinstance(atlas, Atlas) else Atlas.open(atlas) for atlas in (first, second)]
     sides = (read_side(atlases[0]), read_side(atlases[1]))
@@ -95,8 +96,16 @@ def compare(
         notes=tuple(_notes(sides, why)),
     )
     if folder is not None:
-        _write(found, folder, seed, command)
+        _write(
+            found, {"first": _made(atlases[0], sides[0]), "second": _made(atlases[1], sides[1])}, folder, seed, command
+        )
     return found
+
+
+def _made(atlas: Atlas, side: Side) -> dict[str, Any]:
+    """All that the numbers of a side depend on, so that a comparison of what was made again is refused."""
+    told = {"settings": atlas.meta["settings"], "seed": atlas.meta["seed"], "sets": side.digest}
+    return {"model": side.name, "site": side.site, "neurons": sum(side.widths) or None} | told
 
 
 def _notes(sides: tuple[Side, Side], why: str) -> Iterator[str]:
@@ -114,6 +123,11 @@ def _notes(sides: tuple[Side, Side], why: str) -> Iterator[str]:
             yield (
                 f"{side.folder} does not say how many neurons a layer has, as atlases of earlier versions: "
                 "chance levels are missing; make it again to have them."
+            )
+        if side.unknown_depth:
+            yield (
+                f"{side.folder} was made of some layers and does not say how many there are, as atlases of earlier "
+                "versions: depths are counted as if the highest one that it has were the last; make it again."
             )
         if side.doubled:
             yield f"{side.doubled} facts of {side.folder} stand there more than once and were left out."
@@ -205,13 +219,12 @@ def _layers(rows: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=text | dict.fromkeys(whole, pl.Int64))
 
 
-def _write(found: Comparison, folder: str | Path, seed: int, command: str) -> None:
+def _write(
+    found: Comparison, made: Mapping[str, Mapping[str, Any]], folder: str | Path, seed: int, command: str
+) -> None:
     digests = [str(side.model.get("digest", "")) for side in (found.first, found.second)]
     about = {"id": f"{found.first.name} and {found.second.name}", "digest": "+".join(digests)}
-    settings = {"kind": found.first.kind, "by_neuron": found.by_neuron} | {
-        place: {"model": side.name, "site": side.site, "neurons": sum(side.widths) or None}
-        for place, side in (("first", found.first), ("second", found.second))
-    }
+    settings = {"kind": found.first.kind, "by_neuron": found.by_neuron, **made}
     with Atlas.create_or_resume(folder, model=about, settings=settings, command=command, seed=seed) as atlas:
         if atlas.state != "complete":
             for name, table in found.tables.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import polars as pl
 
 from neuronatlas.addresses import address_columns
 from neuronatlas.atlas import Atlas, AtlasError
+from neuronatlas.studies.salience.building import LAYER_WIDTHS
 
 __all__ = ["Address", "ComparisonError", "Fact", "Kind", "Side", "by_neuron", "read_side"]
 
@@ -29,9 +31,11 @@ class ComparisonError(AtlasError):
 class Side:
     """One of two atlases: its model, its layers, and its sets of neurons.
 
-    `widths` counts neurons by layer, or is empty where the atlas, made by an earlier version, does not say. `facts`
-    (knowledge) or `properties` (salience) are the sets by name; `classes` has, of a property and a class, the number
-    of top neurons by layer. `doubled` facts stood more than once and are left out.
+    `widths` counts neurons by layer, 0 in one that was not read, or is empty where the atlas, made by an earlier
+    version, does not say. `facts` (knowledge) or `properties` (salience) are the sets by name; `classes` has, of a
+    property and a class, the number of top neurons by layer. `doubled` facts stood more than once and are left out.
+    `unknown_depth` tells that the atlas was made of some layers and, by an earlier version, does not say of how many:
+    then `n_layers` is a guess.
     """
 
     folder: str
@@ -46,6 +50,15 @@ class Side:
     properties: Mapping[str, frozenset[Address]] = field(default_factory=dict)
     classes: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     doubled: int = 0
+    unknown_depth: bool = False
+
+    @property
+    def digest(self) -> str:
+        """A digest of all sets by name, whatever order they stand in."""
+        sets = [(*key, *sorted(map(repr, own))) for key, own in self.facts.items()]
+        sets += [(key, *sorted(map(repr, own))) for key, own in self.properties.items()]
+        sets += [(*key, *map(str, counts)) for key, counts in self.classes.items()]
+        return hashlib.sha256(repr(sorted(sets)).encode()).hexdigest()[:16]
 
     def histogram(self, neurons: Iterable[Address]) -> list[int]:
         """Numbers of neurons by layer."""
@@ -78,7 +91,8 @@ def by_neuron(first: Side, second: Side) -> str:
     if first.n_layers != second.n_layers:
         return f"{first.name} has {first.n_layers} layers and {second.name} has {second.n_layers}"
     if first.widths and second.widths and first.widths != second.widths:
-        return "their layers have different numbers of neurons"
+        read = [[width > 0 for width in side.widths] for side in (first, second)]
+        return "their layers have different numbers of neurons" if read[0] == read[1] else "other layers were read"
     if first.experts != second.experts:
         return "only one of them has experts"
     return ""
@@ -119,17 +133,22 @@ def _salience(atlas: Atlas) -> Side:
     for label, *address in sets.select("label", *address_columns(sets)).iter_rows():
         members[label].add(tuple(address))
     own = layers.filter(pl.col("class").is_null())
-    widths = own.unique("layer", maintain_order=True).sort("layer")["width"].to_list()
-    n_layers = 1 + max(layers["layer"], default=-1)
+    read = dict(own.unique("layer").select("layer", "width").iter_rows())
+    settings = atlas.meta["settings"]
+    # The tables have no row of a layer that was left out, so that they cannot say how many there are.
+    told = atlas.meta.get("remembered", {}).get(LAYER_WIDTHS)
+    n_layers = len(told) if told else 1 + max(layers["layer"], default=-1)
+    widths: tuple[Any, ...] = tuple(read.get(layer, 0 if told else None) for layer in range(n_layers))
     classes: dict[tuple[str, str], list[int]] = {}
     rows = layers.filter(pl.col("class").is_not_null()).select("label", "class", "layer", "n")
     for label, name, layer, n in rows.iter_rows():
         classes.setdefault((label, name), [0] * n_layers)[layer] = n or 0
     return Side(
         kind="salience",
-        site=atlas.meta["settings"].get("site", "hidden"),
+        site=settings.get("site", "hidden"),
         n_layers=n_layers,
-        widths=tuple(widths) if len(widths) == n_layers and None not in widths else (),
+        widths=widths if None not in widths else (),
+        unknown_depth=not told and settings.get("layers") is not None,
         experts="expert" in sets.columns,
         properties={label: frozenset(neurons) for label, neurons in members.items()},
         classes={key: tuple(counts) for key, counts in classes.items()},

@@ -26,10 +26,13 @@ from neuronatlas.studies.salience.property import Property, Shared
 from neuronatlas.studies.salience.settings import SalienceSettings, described
 from neuronatlas.studies.settings import SettingsError
 
-__all__ = ["STAGES", "Stage", "build_salience_atlas", "measure", "require_probeable"]
+__all__ = ["LAYER_WIDTHS", "STAGES", "Stage", "build_salience_atlas", "measure", "require_probeable"]
 
 ACTIVATIONS, UNTRAINED = "activations", "activations-untrained"
 """Folders inside the atlas's, while it is made."""
+
+LAYER_WIDTHS = "layer_widths"
+"""Under this name the atlas keeps how many neurons each layer of the site has, read or not."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ def _fill(
     def clusters() -> Clusters:
         return correlation_tree(acts, progress=False).cut(settings.threshold)
 
+    atlas.remember(LAYER_WIDTHS, lambda: list(model.layout(settings.site).widths))
     acts = extracted(model, atlas.folder / ACTIVATIONS)
     shared = Shared(atlas, model, settings, acts, _lost(atlas.folder / ACTIVATIONS), untrained, clusters)
     measure(shared, corpora, stages, progress=progress)
