@@ -82,7 +82,7 @@ from neuronatlas.studies.knowledge_neurons.running import study_knowledge_neuron
 from neuronatlas.studies.knowledge_neurons.settings import KnowledgeStudySettings
 from neuronatlas.studies.salience.building import build_salience_atlas
 from neuronatlas.studies.salience.settings import SalienceSettings
-from neuronatlas.studies.salient_neurons.parallel import ParallelFact, parallel_facts_of_specimen
+from neuronatlas.studies.salient_neurons.parallel import ParallelFact, parallel_facts_of, parallel_facts_of_specimen
 from neuronatlas.studies.salient_neurons.questions import salient_study
 from neuronatlas.studies.salient_neurons.settings import StudySettings
 from neuronatlas.studies.salient_neurons.shared_facts import (
@@ -91,6 +91,7 @@ from neuronatlas.studies.salient_neurons.shared_facts import (
     parallel_effects,
     parallel_overlaps,
 )
+from neuronatlas.studies.salient_neurons.shared_study import study_shared_facts
 from neuronatlas.studies.salient_neurons.study import Source
 from neuronatlas.studies.settings import LocateSettings, SettingsError
 from neuronatlas.studies.specimen_corpus import corpus_of_specimen
@@ -207,6 +208,7 @@ __all__ = [
     "open_child",
     "overlap",
     "parallel_effects",
+    "parallel_facts_of",
     "parallel_facts_of_specimen",
     "parallel_overlaps",
     "property_effects",
@@ -228,6 +230,7 @@ __all__ = [
     "specimen_prompts",
     "split_by_sentences",
     "study_knowledge_neurons",
+    "study_shared_facts",
     "suppress",
     "top_neurons",
     "train_child",

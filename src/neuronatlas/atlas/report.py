@@ -14,6 +14,7 @@ from neuronatlas.atlas import (
     knowledge_study,
     salience,
     salient_study,
+    shared_facts,
 )
 from neuronatlas.atlas.page import Kind, Page, flattened
 from neuronatlas.atlas.provenance import AtlasError
@@ -28,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "properties": salience.KIND,
     "facts": knowledge.KIND,
     "minimal_sets": salient_study.KIND,
+    "shared_overlaps": shared_facts.KIND,
 }
 """The kinds of atlas that have a report, by the table that tells an atlas's kind; the first one found counts."""
 

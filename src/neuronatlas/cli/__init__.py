@@ -21,6 +21,7 @@ from neuronatlas.cli import (
     knowledge_study,
     probing,
     salient_study,
+    shared_facts,
     triggering,
 )
 from neuronatlas.cli.running import run_safely
@@ -96,6 +97,7 @@ studies = typer.Typer(
 STUDY_COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("knowledge-neurons", knowledge_study.knowledge_neurons),
     ("salient-neurons", salient_study.salient_neurons),
+    ("shared-facts", shared_facts.shared_facts),
 )
 for name, study_command in STUDY_COMMANDS:
     studies.command(name, help=_help(study_command))(run_safely(study_command))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neuronatlas.atlas import Atlas, write_report
+from neuronatlas.atlas import Atlas, shared_facts, write_report
 from neuronatlas.atlas.comparing import findings as comparing
 from neuronatlas.atlas.knowledge_study import findings_of
 from neuronatlas.atlas.salient_study import findings as salient_study
@@ -46,6 +46,7 @@ from neuronatlas.cli.options import (
 from neuronatlas.cli.probing import build
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
 from neuronatlas.cli.salient_study import show_salient_study
+from neuronatlas.cli.shared_facts import show_shared_facts
 from neuronatlas.cli.show_salience import show_salience
 from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
@@ -249,6 +250,8 @@ def info(folder: AtlasFolder, as_json: AsJson = False) -> None:
         out.print(f"{headline.statement} {headline.verdict}")
     elif "minimal_sets" in rows:
         show_salient_study(out, atlas)
+    elif "shared_overlaps" in rows:
+        show_shared_facts(out, atlas)
     elif is_salience(atlas):
         show_salience(out, atlas)
     else:
@@ -262,6 +265,8 @@ def _overview(atlas: Atlas) -> dict[str, Any]:
         return asdict(comparing.headline({name: atlas.table(name) for name in atlas.tables}))
     if "minimal_sets" in atlas.tables:
         return asdict(salient_study.headline({name: atlas.table(name) for name in atlas.tables}))
+    if "shared_overlaps" in atlas.tables:
+        return asdict(shared_facts.headline({name: atlas.table(name) for name in atlas.tables}))
     return asdict(salience_overview(atlas) if is_salience(atlas) else overview_of(atlas))
 
 

@@ -10,7 +10,7 @@ from neuronatlas.models import Model
 from neuronatlas.specimen import specimen_facts
 from neuronatlas.specimen.world import LANGUAGES, parallel_facts
 
-__all__ = ["ParallelFact", "parallel_facts_of_specimen", "spoken"]
+__all__ = ["ParallelFact", "parallel_facts_of", "parallel_facts_of_specimen", "spoken"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,42 @@ def parallel_facts_of_specimen(
     if not groups:
         raise FactError("the specimen has no such facts in three languages: other relations expected")
     return [fact for group in groups.values() for fact in _spread(group, limit)]
+
+
+def parallel_facts_of(languages: Mapping[str, Sequence[Fact]]) -> list[ParallelFact]:
+    """The facts of several languages, by name, put together: the n-th fact of a relation is the same in each of them.
+
+    Subjects and answers have other words in every language, so that nothing but their order can say which belong
+    together; relations are called the same in all of them.
+
+    Errors: FactError for fewer than two languages, relations that one of them lacks, and relations of other numbers of
+    facts.
+
+    >>> ask = lambda subject, answer: Fact("capital", subject, answer, [f"{subject}: [MASK]"])
+    >>> found = parallel_facts_of({"en": [ask("Italy", "Rome")], "de": [ask("Italien", "Rom")]})
+    >>> found[0].name, found[0].facts["de"].answer
+    ('Italy', 'Rom')
+    """
+    if len(languages) < 2:
+        raise FactError(f"facts of {', '.join(languages) or 'no language'}: two languages or more expected")
+    groups: dict[str, dict[str, list[Fact]]] = {name: {} for name in languages}
+    for name, facts in languages.items():
+        for fact in facts:
+            groups[name].setdefault(fact.relation, []).append(fact)
+    first, *others = groups
+    for other in others:
+        for relation in groups[first] | groups[other]:
+            sizes = [len(groups[name].get(relation, ())) for name in (first, other)]
+            if sizes[0] != sizes[1]:
+                raise FactError(
+                    f"relation {relation!r} has {sizes[0]} facts in {first} and {sizes[1]} in {other}: the same facts "
+                    "in the same order expected"
+                )
+    return [
+        ParallelFact({name: groups[name][relation][place] for name in groups})
+        for relation, own in groups[first].items()
+        for place in range(len(own))
+    ]
 
 
 def spoken(facts: Sequence[ParallelFact]) -> list[str]:

@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 
 from neuronatlas.knowledge.attribution import fact_queries
 from neuronatlas.knowledge.effects import Trial, run_trials
-from neuronatlas.knowledge.facts import Fact
 from neuronatlas.knowledge.locating import locate
 from neuronatlas.models import Model
 from neuronatlas.models.answers import Answered
@@ -27,6 +26,8 @@ from neuronatlas.studies.salient_neurons.reading import interval
 __all__ = [
     "PARALLEL_EFFECTS",
     "ParallelNeurons",
+    "answers_of",
+    "effects_of_pair",
     "fact_overlaps",
     "locate_parallel",
     "parallel_effects",
@@ -145,22 +146,41 @@ def parallel_effects(
     is the ratio of means of P(answer), (after - before) / before, over all prompts of all facts, `log_odds_change` the
     mean change of log-odds, both with a bootstrap 95 % interval over facts.
     """
-    before = {name: _asked(model, [fact.facts[name] for fact in found.facts]) for name in found.languages}
-    common, rows = found.common(), []
+    before = {name: answers_of(model, found, name) for name in found.languages}
     pairs = list(product(found.languages, found.languages))
-    for located, asked in tqdm(pairs, desc="suppress", unit="pair", disable=not progress):
-        kinds: dict[str, Sequence[NeuronSet | None]] = {
-            "own": found.sets[located],
-            "random": [_random(own, index, seed) for index, own in enumerate(found.sets[located])],
-            "other fact": _of_others(found, located),
-            "common": common,
-        }
-        groups = _groups(found.facts, located, asked)
-        for kind, sets in kinds.items():
-            changes = _changes(model, before[asked], sets)
-            for group, chosen in groups.items():
-                about = {"located": located, "asked": asked, "kind": kind, "facts": group}
-                rows.append(about | _summed(changes, sets, chosen, seed=seed, draws=draws))
+    return pl.concat(
+        effects_of_pair(model, found, located, asked, before[asked], seed=seed, draws=draws)
+        for located, asked in tqdm(pairs, desc="suppress", unit="pair", disable=not progress)
+    )
+
+
+def answers_of(model: Model, found: ParallelNeurons, language: str) -> Asked:
+    """The queries of each fact in a language, and what the model says to them as it is."""
+    queries = [list(fact_queries(model, fact.facts[language]).values()) for fact in found.facts]
+    nothing = NeuronSet(model.layout(), ())
+    answers = run_trials(model, [Trial(query, nothing, 1.0) for own in queries for query in own])
+    return [[(query, next(answers)) for query in own] for own in queries]
+
+
+def effects_of_pair(
+    model: Model, found: ParallelNeurons, located: str, asked: str, before: Asked, *, seed: int = 0, draws: int = DRAWS
+) -> pl.DataFrame:
+    """The rows of `parallel_effects` of neurons located in one language and asked for in another.
+
+    `before` are the `answers_of` the language that is asked.
+    """
+    kinds: dict[str, Sequence[NeuronSet | None]] = {
+        "own": found.sets[located],
+        "random": [_random(own, index, seed) for index, own in enumerate(found.sets[located])],
+        "other fact": _of_others(found, located),
+        "common": found.common(),
+    }
+    rows: list[dict[str, Any]] = []
+    for kind, sets in kinds.items():
+        changes = _changes(model, before, sets)
+        for group, chosen in _groups(found.facts, located, asked).items():
+            about = {"located": located, "asked": asked, "kind": kind, "facts": group}
+            rows.append(about | _summed(changes, sets, chosen, seed=seed, draws=draws))
     return pl.DataFrame(rows, schema=PARALLEL_EFFECTS)
 
 
@@ -185,13 +205,6 @@ def _groups(facts: Sequence[ParallelFact], first: str, second: str) -> dict[str,
         return {"all": same}
     groups = {"all": np.ones(len(facts), dtype=bool), "same answer": same, "other answer": ~same}
     return {name: chosen for name, chosen in groups.items() if chosen.any()}
-
-
-def _asked(model: Model, facts: Sequence[Fact]) -> Asked:
-    queries = [list(fact_queries(model, fact).values()) for fact in facts]
-    nothing = NeuronSet(model.layout(), ())
-    answers = run_trials(model, [Trial(query, nothing, 1.0) for own in queries for query in own])
-    return [[(query, next(answers)) for query in own] for own in queries]
 
 
 def _changes(model: Model, asked: Asked, sets: Sequence[NeuronSet | None]) -> Changes:
