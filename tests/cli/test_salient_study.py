@@ -58,6 +58,14 @@ def test_info_knows_a_study(study: Path) -> None:
     assert "are enough" in document("info", study)["overview"]["statement"]
 
 
+def test_info_tells_of_the_atlas_of_a_single_model_what_there_is(study: Path) -> None:
+    folder = next((study / "models").iterdir())
+    printed = succeed("info", folder)
+    assert "Few suffice?" in printed
+    assert "Not measured here, `neuronatlas probe` does:" in printed
+    assert "neurons" in document("info", folder)["overview"]["left_out"]
+
+
 def test_a_model_given_twice_is_refused_in_one_line(models: list[Path], text: Path, tmp_path: Path) -> None:
     options = ("--corpus", text, "--label", "kind", "--site", "ffn", "-o", tmp_path / "twice")
     line = complaint(run("study", "salient-neurons", models[0], models[0], *options), NOTES)

@@ -44,10 +44,13 @@ def show_salience(out: Console, atlas: Atlas) -> None:
             out.print("\n".join(_used(change) for change in one.in_the_model))
         if one.class_by_class:
             out.print("\n".join(_own(found) for found in one.class_by_class))
-        out.print(table_of(("its top neurons", "tell", "AUC", "words there"), map(_top, one.top), left=2))
+        if one.top:
+            out.print(table_of(("its top neurons", "tell", "AUC", "words there"), map(_top, one.top), left=2))
     out.print(
         "In brackets: 95 % intervals from a bootstrap over sentences; of random neurons, the least and the greatest."
     )
+    if found.left_out:
+        out.print(f"Not measured here, `neuronatlas probe` does: {listed(list(found.left_out), len(found.left_out))}.")
 
 
 def _sentences(one: PropertyFindings) -> Iterator[str]:

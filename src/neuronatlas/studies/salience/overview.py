@@ -11,6 +11,7 @@ import polars as pl
 from neuronatlas.atlas import Atlas, AtlasError
 from neuronatlas.neurons import Neuron
 from neuronatlas.statistics import Interval
+from neuronatlas.studies.salience.tables import SCHEMAS, framed
 
 __all__ = [
     "InTheModel",
@@ -129,12 +130,16 @@ class PropertyFindings:
 
 @dataclass(frozen=True)
 class SalienceOverview:
-    """The headline numbers of a finished atlas: its site, its sentences and what was found of each property."""
+    """The headline numbers of a finished atlas: its site, its sentences and what was found of each property.
+
+    `left_out` are the tables that it lacks: a study does not make all of them.
+    """
 
     corpus: str
     n_sentences: int
     site: str
     properties: tuple[PropertyFindings, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def is_salience(atlas: Atlas) -> bool:
@@ -153,7 +158,8 @@ def salience_overview(atlas: Atlas, n_top: int = 5) -> SalienceOverview:
         )
     settings = atlas.meta["settings"]
     found = tuple(_property(atlas, row, n_top) for row in atlas.table("properties").iter_rows(named=True))
-    return SalienceOverview(settings["corpus"], settings["n_sentences"], settings["site"], found)
+    missing = tuple(name for name in SCHEMAS if name not in atlas.tables)
+    return SalienceOverview(settings["corpus"], settings["n_sentences"], settings["site"], found, missing)
 
 
 def _property(atlas: Atlas, row: Mapping[str, Any], n_top: int) -> PropertyFindings:
@@ -193,7 +199,9 @@ def _kept(table: pl.DataFrame) -> Kept | None:
 
 
 def _of(atlas: Atlas, table: str, label: str) -> pl.DataFrame:
-    return atlas.table(table).filter(pl.col("label") == label)
+    # A study does not make all tables, and atlases that are older than one lack it.
+    rows = atlas.table(table) if table in atlas.tables else framed(table, SCHEMAS[table], [])
+    return rows.filter(pl.col("label") == label)
 
 
 def _interval(row: Mapping[str, Any], name: str, bounds: str | None = None) -> Interval | None:
@@ -235,9 +243,6 @@ def _falling(classes: pl.DataFrame) -> tuple[str, ...]:
 
 
 def _class_by_class(atlas: Atlas, label: str) -> Iterator[OwnNeurons]:
-    # Atlases that are older than the table lack it.
-    if "class_interventions" not in atlas.tables:
-        return
     table = _of(atlas, "class_interventions", label)
     mass = table.filter(pl.col("class").is_not_null(), measure="class mass")
     n_left_out = table["left_out"].count()
