@@ -176,7 +176,7 @@ def test_labels_may_be_those_of_the_corpus_and_words_without_one_are_left_out() 
     ("values", "labels", "said"),
     [
         ([[1.0], [np.nan], [2.0]], ["a", "b", "a"], "neuron L0.U0 has NaN or infinity"),
-        ([[1.0], [2.0]], ["a", "a"], "1 class"),
+        ([[1.0], [2.0]], ["a", "a"], r"1 class \('a'\) among 2"),
         ([[1.0], [2.0]], [None, None], "no row has a label"),
     ],
 )

@@ -64,12 +64,14 @@ class Atlas:
         file = folder / "atlas.json"
         if not file.is_file():
             found = "is not an atlas: it has no atlas.json" if folder.exists() else "does not exist"
-            raise AtlasError(f"{folder} {found}; give a folder that `neuronatlas locate` wrote")
+            raise AtlasError(f"{folder} {found}; give a folder that locate, probe, compare or a study wrote")
         try:
             meta = json.loads(file.read_text(encoding="utf-8"))
             schema = meta["schema"]
         except (ValueError, KeyError, TypeError):
-            raise AtlasError(f"{file} is not the description of an atlas; give a folder that `locate` wrote") from None
+            raise AtlasError(
+                f"{file} is not the description of an atlas; give a folder that locate, probe, compare or a study wrote"
+            ) from None
         if schema != SCHEMA:
             raise AtlasError(f"{folder} has atlas schema {schema}, this version reads {SCHEMA}; make the atlas again")
         return cls(folder, meta)

@@ -47,6 +47,7 @@ from neuronatlas.probing.ranking import RankingError
 from neuronatlas.probing.redundancy import RedundancyError
 from neuronatlas.probing.selection import SelectionError
 from neuronatlas.readers import FactFileWarning
+from neuronatlas.statistics import StatisticsError
 from neuronatlas.studies.children.settings import ChildError
 from neuronatlas.studies.settings import SettingsError
 
@@ -90,6 +91,7 @@ _INPUT_ERRORS = (
     SettingsError,
     SiteError,
     SlotError,
+    StatisticsError,
     TextError,
 )
 _PATH_ERRORS = {

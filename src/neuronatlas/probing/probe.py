@@ -221,7 +221,8 @@ class ElasticNetProbe(ClassifierMixin, _ElasticNet):  # type: ignore[misc]  # sc
             labels = np.array(labels.tolist())
         self.classes_, found = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ProbeError(f"1 class ({self.classes_[0]!r}) among {len(labels)} labels: two classes or more expected")
+            only = repr(self.classes_.tolist()[0])
+            raise ProbeError(f"1 class ({only}) among {len(labels)} labels: two classes or more expected")
         codes = torch.from_numpy(found.astype(np.int64)).to(_device(self.device))
         self._solve(rows, CrossEntropy.of(codes, len(self.classes_)), exact, start)
         return self

@@ -126,7 +126,7 @@ def test_a_folder_with_the_same_child_is_opened_and_one_with_another_is_refused(
     with pytest.raises(ChildError, match=r"another child \(settings.epochs was 5, now 6\): take another folder"):
         train_child(base, corpus, copied.folder, replace(SETTINGS, epochs=6))
     (copied.folder / "child.json").unlink()
-    with pytest.raises(ChildError, match=r"is no child: it has no child\.json"):
+    with pytest.raises(ChildError, match=r"is not empty \(it holds '\w+\.\w+'\) and no child: choose another"):
         train_child(base, corpus, copied.folder, SETTINGS)
 
 

@@ -220,6 +220,25 @@ def test_folders_of_children_are_told_from_models_and_given_their_base(tmp_path:
         sources_of([str(folder), "b", "c"], asked.append)  # type: ignore[arg-type]
 
 
+def test_a_base_is_known_by_its_folder_however_written_and_by_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("kid", "bert", "moved", "other"):
+        Path(name).mkdir()
+    record = {"schema": 1, "base": {"name": "bert", "digest": "ab12"}, "settings": {"shuffled": False}}
+    Path("kid", "child.json").write_text(json.dumps(record))
+
+    def load(name: str) -> na.Model:
+        assert name != "kid"
+        return cast(na.Model, SimpleNamespace(digest="ab12" if name == "moved" else "cd34"))
+
+    assert sources_of(["kid", "other", "./bert"], load)[2].base == "./bert"
+    assert sources_of(["kid", "other", "moved"], load)[2].base == "moved"
+    with pytest.raises(ChildError, match=r"not among the models \(other, elsewhere\): give it as well, in the dtype"):
+        sources_of(["kid", "other", "elsewhere"], load)
+
+
 def test_sentences_that_any_child_was_trained_on_are_left_out() -> None:
     from neuronatlas.studies.children.record import sentence_digest  # noqa: PLC0415
 

@@ -97,6 +97,9 @@ def _plan(base: Model, corpus: Corpus, task: Task, settings: ChildSettings) -> d
 
 
 def _reopened(folder: Path, plan: dict[str, Any]) -> Child:
+    if not (folder / RECORD).exists():
+        held = min(path.name for path in folder.iterdir())
+        raise ChildError(f"{folder} is not empty (it holds {held!r}) and no child: choose another folder")
     child = open_child(folder)
     for name, free in _DECIDING.items():
         now, was = ({k: v for k, v in side[name].items() if k not in free} for side in (plan, child.record))

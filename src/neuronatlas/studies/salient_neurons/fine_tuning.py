@@ -112,7 +112,8 @@ def _chance(found: Overlap) -> dict[str, Any]:
 def sources_of(names: Sequence[str], load: Callable[[str], Model]) -> list[Source]:
     """Models by name, and after them the children among these: folders with a child's record, each with its base.
 
-    The base is the model that the record names or, where there is a single one, that; `require_base` looks closer.
+    The base is the model that the record names, by the same name or as the same folder; where there is a single one,
+    that; else the one whose weights have the record's digest, for which they are loaded. `require_base` looks closer.
 
     Errors: ChildError for a child without its base among the names, and for a broken record.
     """
@@ -120,13 +121,25 @@ def sources_of(names: Sequence[str], load: Callable[[str], Model]) -> list[Sourc
     bases = [name for name in names if name not in children]
     found = [Source(name, partial(load, name)) for name in bases]
     for name, child in children.items():
-        told = str(child.record["base"]["name"])
-        base = told if told in bases else bases[0] if len(bases) == 1 else None
-        if base is None:
-            given = ", ".join(bases) or "none"
-            raise ChildError(f"{name} is a child of {told}, which is not among the models ({given}): give it as well")
-        found.append(Source.of_child(child, base, partial(load, name)))
+        found.append(Source.of_child(child, _base_among(bases, child, load), partial(load, name)))
     return found
+
+
+def _base_among(bases: Sequence[str], child: Child, load: Callable[[str], Model]) -> str:
+    told, digest = str(child.record["base"]["name"]), child.record["base"].get("digest")
+    if told in bases:
+        return told
+    same = [name for name in bases if Path(name).exists() and Path(name).resolve() == Path(told).resolve()]
+    if same or len(bases) == 1:
+        return (same or list(bases))[0]
+    for name in bases:
+        if digest is not None and load(name).digest == digest:
+            return name
+    given = ", ".join(bases) or "none"
+    raise ChildError(
+        f"{child.folder} is a child of {told}, which is not among the models ({given}): give it as well, in the dtype "
+        "that it was fine-tuned in"
+    )
 
 
 def require_base(study: Study, member: Member, model: Model) -> None:
