@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from neuronatlas.statistics import DRAWS, Interval, StatisticsError, permutation_p_value
+from neuronatlas.statistics import DRAWS, Interval, StatisticsError, permutation_p_value, unbiased_interval
 
 __all__ = [
     "Localisation",
@@ -285,9 +285,7 @@ def _up_to(counts: Counts, edges: Float[np.ndarray, " edge"]) -> Float[np.ndarra
 
 
 def _interval(estimate: float, drawn: Numbers, level: float, least: float) -> Interval:
-    """Percentiles of the draws, less what the bootstrap itself adds, within what the number can be."""
-    low, high = np.clip(np.quantile(drawn, _ends(level)) - (drawn.mean() - estimate), least, 1.0)
-    return Interval(estimate, float(low), float(high))
+    return unbiased_interval(estimate, drawn, level=level, least=least)
 
 
 def _ends(level: float) -> tuple[float, float]:

@@ -5,7 +5,7 @@ A bootstrap resamples what was sampled (facts, sentences), never what lies insid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,10 +20,13 @@ __all__ = [
     "StreamedMeans",
     "accuracy_difference",
     "accuracy_interval",
+    "adjusted_in_groups",
     "benjamini_hochberg",
     "mean_of_ratios_of_means",
     "permutation_p_value",
     "ratio_of_means",
+    "share_interval",
+    "unbiased_interval",
 ]
 
 DRAWS = 2_000
@@ -48,6 +51,14 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+    def columns(self, name: str) -> dict[str, float]:
+        """The three numbers as columns of a table.
+
+        >>> Interval(0.5, 0.25, 0.75).columns("accuracy")
+        {'accuracy': 0.5, 'accuracy_low': 0.25, 'accuracy_high': 0.75}
+        """
+        return {name: self.estimate, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
 def ratio_of_means(sums: Sums, *, seed: int, draws: int = DRAWS, level: float = 0.95) -> Interval:
@@ -147,6 +158,49 @@ def benjamini_hochberg(p_values: ArrayLike) -> Float[np.ndarray, " test"]:
     corrected = np.empty(len(given))
     corrected[falling] = np.minimum.accumulate(given[falling] * (len(given) / ranks))
     return corrected
+
+
+def adjusted_in_groups(p_values: ArrayLike, groups: Sequence[Hashable]) -> Float[np.ndarray, " test"]:
+    """`benjamini_hochberg` in each group by itself; NaN is no test, and stays.
+
+    >>> adjusted_in_groups([0.01, 0.04, 0.5, float("nan")], ["a", "a", "b", "a"]).tolist()
+    [0.02, 0.04, 0.5, nan]
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    found = np.full(len(given), np.nan)
+    for group in dict.fromkeys(groups):
+        places = np.flatnonzero(np.array([own == group for own in groups], dtype=bool) & ~np.isnan(given))
+        found[places] = benjamini_hochberg(given[places])
+    return found
+
+
+def unbiased_interval(
+    estimate: float, drawn: ArrayLike, *, level: float = 0.95, least: float = 0.0, most: float = 1.0
+) -> Interval:
+    """Percentiles of bootstrap draws, less what the bootstrap itself adds, within what the number can be.
+
+    Where resampling moves a number, as it makes any histogram less even, plain percentiles may miss the estimate.
+
+    >>> unbiased_interval(0.5, [0.6, 0.7, 0.8], level=0.5)
+    Interval(estimate=0.5, low=0.45, high=0.55)
+    """
+    draws = np.asarray(drawn, dtype=np.float64)
+    ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - (draws.mean() - estimate)
+    low, high = np.clip(ends, least, most).tolist()
+    return Interval(estimate, low, high)
+
+
+def share_interval(n: int, total: int, *, seed: int, draws: int = DRAWS, level: float = 0.95) -> Interval:
+    """A share of counted things with a percentile bootstrap over these; NaN of none.
+
+    >>> share_interval(5, 10, seed=0, draws=500)
+    Interval(estimate=0.5, low=0.2, high=0.8)
+    """
+    if not total:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    drawn = np.random.default_rng(seed).binomial(total, n / total, size=draws) / total
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(n / total, low, high)
 
 
 class StreamedMeans:

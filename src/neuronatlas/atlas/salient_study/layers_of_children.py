@@ -33,7 +33,7 @@ def plots(tables: Tables) -> Iterator[Plot]:
     for place, base in enumerate(bases):
         of_which = f" of {base}" if len(bases) > 1 else ""
         end = f"-{place}" if len(bases) > 1 else ""
-        yield from level(list(_slopes(tables, base, of_which, end)))
+        yield from level(_on_one_axis(list(_slopes(tables, base, of_which, end))))
         found = [*_histograms(tables, base, of_which, end)]
         yield from level(found)
         yield from level([*_probes(tables, base, of_which, end)])
@@ -69,6 +69,13 @@ def _slopes(tables: Tables, base: str, of_which: str, end: str) -> Iterator[Plot
             )
             name = "child-slopes" if role == CHILD else "control-slopes"
             yield Plot(f"{name}{end}", slopes(named, "Base", whose.capitalize(), _DEPTH), caption)
+
+
+def _on_one_axis(shown: list[Plot]) -> list[Plot]:
+    ends = [end for plot in shown for end in plot.figure.layout.yaxis.range]
+    for plot in shown:
+        plot.figure.update_yaxes(range=[min(ends), max(ends)])
+    return shown
 
 
 def _histograms(tables: Tables, base: str, of_which: str, end: str) -> Iterator[Plot]:

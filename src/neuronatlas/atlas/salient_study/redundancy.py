@@ -35,7 +35,7 @@ def _finding(tables: Tables) -> str:
     if sets:
         bound = "at least " if any(row["disjoint_bound"] for row in found if row["n_disjoint"] == max(sets)) else ""
         few = f"{min(sets)} to {bound}{max(sets)}" if min(sets) < max(sets) else f"{bound}{max(sets)}"
-        text = f"A property has {few} minimal sets without a common neuron. "
+        text = f"A property has {few} minimal {'set' if few == '1' else 'sets'} without a common neuron. "
     alike = {row["model"]: row["redundant_share"] for row in found if row["redundant_share"] is not None}
     if alike:
         text += f"{reach(list(alike.values()), 0)} of all neurons can go when one of each cluster of alike ones stays. "

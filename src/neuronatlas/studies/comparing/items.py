@@ -12,7 +12,7 @@ import polars as pl
 
 from neuronatlas.depths import layer_shift, localisation, mean_depth
 from neuronatlas.overlaps import Overlap, overlap_of_counts
-from neuronatlas.statistics import Interval, benjamini_hochberg
+from neuronatlas.statistics import adjusted_in_groups, benjamini_hochberg
 from neuronatlas.studies.comparing.sides import Address, Side
 
 __all__ = ["ITEMS", "PAIRS", "corrected", "counted_item", "layer_rows", "overlap_pairs", "set_item"]
@@ -80,18 +80,8 @@ def corrected(rows: Sequence[Row]) -> pl.DataFrame:
 
 
 def _corrected(frame: pl.DataFrame, p: str, q: str) -> pl.Series:
-    found: list[float | None] = [None] * frame.height
-    for level in frame["level"].unique(maintain_order=True):
-        places = [
-            place
-            for place, (own, value) in enumerate(zip(frame["level"], frame[p], strict=True))
-            if own == level and value is not None
-        ]
-        if places:
-            values = benjamini_hochberg(frame[p].gather(places).to_numpy())
-            for place, value in zip(places, values.tolist(), strict=True):
-                found[place] = value
-    return pl.Series(q, found, dtype=pl.Float64)
+    given = frame[p].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return pl.Series(q, adjusted_in_groups(given, frame["level"].to_list()), dtype=pl.Float64).fill_nan(None)
 
 
 def layer_rows(
@@ -149,15 +139,11 @@ def _places(
     first, second = (np.array(own) for own in counts)
     both = None if shared is None else np.array(shared)
     found = layer_shift(first, second, shared=both, seed=seed)
-    row = _bounds("moved", found.moved) | _bounds("distance", found.distance)
+    row = found.moved.columns("moved") | found.distance.columns("distance")
     row |= {"expected_distance": found.expected, "p_distance": found.p_value, "p_moved": found.p_moved}
     for side, own, name in zip(sides, (first, second), ("first", "second"), strict=True):
-        row |= _bounds(f"depth_{name}", mean_depth(own, seed=seed))
+        row |= mean_depth(own, seed=seed).columns(f"depth_{name}")
         if side.widths:
             local = localisation(own, np.array(side.widths), seed=seed)
-            row |= _bounds(f"excess_{name}", local.excess) | {f"p_local_{name}": local.p_value}
+            row |= local.excess.columns(f"excess_{name}") | {f"p_local_{name}": local.p_value}
     return row
-
-
-def _bounds(name: str, found: Interval) -> Row:
-    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -12,13 +12,12 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from neuronatlas.depths import layer_shift, localisation
-from neuronatlas.statistics import Interval
+from neuronatlas.statistics import Interval, unbiased_interval
 from neuronatlas.studies.salient_neurons.layers import adjusted
 from neuronatlas.studies.salient_neurons.reading import (
     SETS,
     Counts,
     counts,
-    interval,
     is_read,
     labels_of,
     members_in,
@@ -57,9 +56,9 @@ def _pair(first: Member, second: Member, settings: StudySettings) -> Iterator[di
             yield {
                 **{"label": label, "of": of, "model": first.name, "other": second.name},
                 **{"n_first": shift.n_first, "n_second": shift.n_second},
-                **interval("overlap", overlap_interval(ours, theirs, **given)),
-                **interval("moved", shift.moved),
-                **interval("distance", shift.distance),
+                **overlap_interval(ours, theirs, **given).columns("overlap"),
+                **shift.moved.columns("moved"),
+                **shift.distance.columns("distance"),
                 **{"expected": shift.expected, "p": shift.p_value, "p_moved": shift.p_moved},
                 "excess_difference": excess[1] - excess[0],
                 "read": is_read(first, label) and is_read(second, label),
@@ -97,9 +96,7 @@ def overlap_interval(first: ArrayLike, second: ArrayLike, *, seed: int, draws: i
         return Interval(estimate, estimate, estimate)
     rng = np.random.default_rng(seed)
     drawn = _overlaps(*(rng.multinomial(own.sum(), own / own.sum(), size=draws) for own in (ours, theirs)))
-    # Resampling makes histograms less alike than they are.
-    low, high = np.clip(np.quantile(drawn, (0.025, 0.975)) - (drawn.mean() - estimate), 0.0, 1.0)
-    return Interval(estimate, float(low), float(high))
+    return unbiased_interval(estimate, drawn)  # resampling makes histograms less alike than they are
 
 
 def _overlaps(first: Counted, second: Counted) -> Float[np.ndarray, " draw"]:

@@ -23,7 +23,6 @@ from neuronatlas.studies.salient_neurons.layers import ADJUSTED, adjusted
 from neuronatlas.studies.salient_neurons.reading import (
     SETS,
     counts,
-    interval,
     is_read,
     labels_of,
     members_in,
@@ -97,8 +96,8 @@ def compared(base: pl.DataFrame, child: pl.DataFrame, width: Sequence[int], *, s
     return {
         **{"n_base": found.n_first, "n_child": found.n_second, "n_kept": found.n_shared, "kept": found.of_first},
         **_chance(found),
-        **interval("moved", shift.moved),
-        **interval("distance", shift.distance),
+        **shift.moved.columns("moved"),
+        **shift.distance.columns("distance"),
         "signed_distance": copysign(shift.distance.estimate, shift.moved.estimate),
         **{"distance_expected": shift.expected, "p_distance": shift.p_value, "p_moved": shift.p_moved},
     }

@@ -22,7 +22,6 @@ from neuronatlas.studies.salient_neurons.layers import ADJUSTED, adjusted
 from neuronatlas.studies.salient_neurons.reading import (
     SETS,
     counts,
-    interval,
     is_read,
     labels_of,
     members_in,
@@ -122,9 +121,9 @@ def _pairs(spoken: Mapping[str, Member], label: str, settings: StudySettings) ->
                 **{name: getattr(found, name) for name in _COUNTED},
                 "p": found.p_value,
                 "correlation": correlation(one, two),
-                **interval("overlap", overlap_interval(one, two, **given)),
-                **interval("moved", shift.moved),
-                **interval("distance", shift.distance),
+                **overlap_interval(one, two, **given).columns("overlap"),
+                **shift.moved.columns("moved"),
+                **shift.distance.columns("distance"),
                 **{"distance_expected": shift.expected, "p_distance": shift.p_value, "p_moved": shift.p_moved},
                 "read": is_read(spoken[first], label) and is_read(spoken[second], label),
             }

@@ -6,18 +6,16 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from neuronatlas.depths import depth_distance, layer_depths, layer_shift, localisation, mean_depth
 from neuronatlas.overlaps import overlap_of_counts
-from neuronatlas.statistics import benjamini_hochberg
+from neuronatlas.statistics import adjusted_in_groups
 from neuronatlas.studies.salient_neurons.reading import (
     SETS,
     Counts,
     class_counts,
     counts,
-    interval,
     is_read,
     labels_of,
     members_in,
@@ -80,13 +78,13 @@ def _shares(found: Counts, width: Counts) -> Iterator[dict[str, Any]]:
 def _place(member: Member, label: str, of: str, found: Counts, settings: StudySettings) -> dict[str, Any]:
     given: dict[str, Any] = {"seed": settings.seed, "draws": settings.draws}
     place = localisation(found, widths(member), **given)
-    row: dict[str, Any] = {"n": place.n, "p": place.p_value} | interval("mean_depth", mean_depth(found, **given))
+    row: dict[str, Any] = {"n": place.n, "p": place.p_value} | mean_depth(found, **given).columns("mean_depth")
     for name in ("index", "chance", "excess"):
-        row |= interval(name, getattr(place, name))
+        row |= getattr(place, name).columns(name)
     if of == "shuffled":
         return row
     shift = layer_shift(shuffled_counts(member, label), found, **given)
-    row |= interval("shuffled_moved", shift.moved) | interval("shuffled_distance", shift.distance)
+    row |= shift.moved.columns("shuffled_moved") | shift.distance.columns("shuffled_distance")
     return row | {"shuffled_expected": shift.expected, "shuffled_p": shift.p_value}
 
 
@@ -127,14 +125,8 @@ def adjusted(rows: pl.DataFrame, *groups: str, of: Sequence[str] = ("p",)) -> pl
     [0.02, 0.04, None]
     """
     keys = rows.select(groups).rows()
-    read = rows["read"].fill_null(value=True).to_numpy() if "read" in rows.columns else True
-    columns = []
-    for name in of:
-        found = np.full(rows.height, np.nan)
-        known = rows[name].is_not_null().to_numpy() & read
-        for key in dict.fromkeys(keys):
-            places = np.flatnonzero([mine == key for mine in keys] & known)
-            if len(places):
-                found[places] = benjamini_hochberg(rows[name].to_numpy()[places])
-        columns.append(pl.Series(f"{name}_adjusted", found, dtype=pl.Float64).fill_nan(None))
-    return rows.with_columns(columns)
+    read = pl.col("read").fill_null(value=True) if "read" in rows.columns else pl.lit(value=True)
+    claimed = rows.select(pl.when(read).then(pl.col(name)).cast(pl.Float64).fill_null(float("nan")) for name in of)
+    return rows.with_columns(
+        pl.Series(f"{name}_adjusted", adjusted_in_groups(claimed[name].to_numpy(), keys)).fill_nan(None) for name in of
+    )

@@ -82,11 +82,11 @@ def _class_set(work: Property, name: str) -> tuple[dict[str, Any], NeuronSet | N
     found = minimal_set(parts.train, parts.dev, ranking, work.settings.delta, probe=probe, seed=seed, progress=False)
     row = sizes | {"set_size": found.size, "set_share": found.size / parts.train.n_neurons}
     row |= {"reached": found.size < parts.train.n_neurons}
-    row |= _spanned("accuracy", accuracy(probe, parts.test, seed=seed))
-    row |= _spanned("set_accuracy", accuracy(found.probe, parts.test.take_columns(found.neurons), seed=seed))
+    row |= accuracy(probe, parts.test, seed=seed).columns("accuracy")
+    row |= accuracy(found.probe, parts.test.take_columns(found.neurons), seed=seed).columns("set_accuracy")
     try:
         control = selectivity(parts.train, parts.test, probe=probe, control_seed=seed, seed=seed)
-        row |= _spanned("selectivity", control.selectivity)
+        row |= control.selectivity.columns("selectivity")
     except ExamplesError:
         pass  # too few word types for random labels of both kinds: the columns stay null
     return row, found.neurons
@@ -161,7 +161,3 @@ def spread(neurons: NeuronSet, pool: NeuronSet) -> Iterator[dict[str, Any]]:
     """How many of some neurons lie in each layer of the site, beside how many were read there (0 in some, maybe)."""
     for layer, (n, width) in enumerate(zip(neurons.layer_histogram(), pool.layer_histogram(), strict=True)):
         yield {"layer": layer, "n": int(n), "width": int(width)}
-
-
-def _spanned(name: str, found: Interval) -> dict[str, float]:
-    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}

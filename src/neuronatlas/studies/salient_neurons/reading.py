@@ -8,14 +8,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
-from neuronatlas.statistics import Interval
 from neuronatlas.studies.salient_neurons.study import Member
 
 __all__ = [
     "SETS",
     "class_counts",
     "counts",
-    "interval",
     "is_read",
     "labels_of",
     "members_in",
@@ -86,11 +84,6 @@ def shared_in(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
 def counts(neurons: pl.DataFrame, n_layers: int) -> Counts:
     """How many neurons lie in each layer."""
     return np.bincount(neurons["layer"].to_numpy(), minlength=n_layers).astype(np.int64)
-
-
-def interval(name: str, found: Interval) -> dict[str, float]:
-    """An interval as three columns."""
-    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _by_layer(rows: pl.DataFrame, label: str, column: str) -> Counts:

@@ -21,7 +21,6 @@ from neuronatlas.models.queries import Query
 from neuronatlas.neurons import NeuronSet
 from neuronatlas.statistics import DRAWS, permutation_p_value, ratio_of_means
 from neuronatlas.studies.salient_neurons.parallel import ParallelFact, spoken
-from neuronatlas.studies.salient_neurons.reading import interval
 
 __all__ = [
     "PARALLEL_EFFECTS",
@@ -126,7 +125,7 @@ def parallel_overlaps(found: ParallelNeurons, *, seed: int, draws: int = DRAWS) 
             rows.append(
                 {
                     **{"language": first, "other": second, "facts": group, "n_facts": len(usable)},
-                    **interval("jaccard", mean),
+                    **mean.columns("jaccard"),
                     "other_facts": float(np.nanmean(others)) if not np.isnan(others).all() else None,
                     "p": permutation_p_value(float(values.mean()) - 1e-12, drawn),
                     "with_common": float((own["n_common"].to_numpy()[usable] > 0).mean()),
@@ -233,8 +232,8 @@ def _summed(
     values = changes[there]
     return {
         **{"n_facts": len(there), "n_neurons": float(np.mean([len(sets[index] or ()) for index in there.tolist()]))},
-        **interval("change", ratio_of_means(values[:, :2], seed=seed, draws=draws)),
-        **interval("log_odds_change", ratio_of_means(values[:, 2:], seed=seed, draws=draws)),
+        **ratio_of_means(values[:, :2], seed=seed, draws=draws).columns("change"),
+        **ratio_of_means(values[:, 2:], seed=seed, draws=draws).columns("log_odds_change"),
     }
 
 

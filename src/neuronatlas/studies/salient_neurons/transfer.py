@@ -22,7 +22,6 @@ from neuronatlas.probing.scoring import Classifier, hits, refitted
 from neuronatlas.statistics import accuracy_interval
 from neuronatlas.studies.salience.property import REFIT_TOL, loaded
 from neuronatlas.studies.salience.settings import SalienceSettings
-from neuronatlas.studies.salient_neurons.reading import interval
 from neuronatlas.studies.salient_neurons.study import Member
 
 __all__ = ["Readings", "Texts", "halves", "in_halves", "texts_of", "transferred"]
@@ -56,9 +55,9 @@ def transferred(found: Readings, *, seed: int) -> Iterator[dict[str, Any]]:
             fresh = accuracy_interval(right[new], test.sentences[new], seed=seed)
             yield {
                 **{"trained": trained, "tested": tested, "n_test": len(test), "n_unknown": len(whole) - len(test)},
-                **interval("accuracy", accuracy_interval(right, test.sentences, seed=seed)),
+                **accuracy_interval(right, test.sentences, seed=seed).columns("accuracy"),
                 **{"majority": float(often.mean()), "n_new": int(new.sum())},
-                **interval("new_accuracy", fresh),
+                **fresh.columns("new_accuracy"),
                 "new_majority": float(often[new].mean()) if new.any() else float("nan"),
             }
 
