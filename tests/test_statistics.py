@@ -11,10 +11,13 @@ from neuronatlas.statistics import (
     StatisticsError,
     accuracy_difference,
     accuracy_interval,
+    adjusted_in_groups,
     benjamini_hochberg,
     mean_of_ratios_of_means,
     permutation_p_value,
     ratio_of_means,
+    share_interval,
+    unbiased_interval,
 )
 
 rows = st.lists(st.tuples(st.floats(-10, 10), st.floats(0.1, 10)), min_size=1, max_size=12).map(np.array)
@@ -207,3 +210,27 @@ def test_permutation_p_values_are_small_no_oftener_than_they_say() -> None:
     found = np.array([permutation_p_value(rng.normal(), rng.normal(size=99)) for _ in range(2000)])
     for level in (0.05, 0.2, 0.5):
         assert np.mean(found <= level) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 2000))
+
+
+def test_the_interval_of_a_share_is_the_bootstrap_over_what_was_counted() -> None:
+    values = np.repeat([1.0, 0.0], [12, 28])
+    expected = bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(1))
+    found = share_interval(12, 40, seed=0, draws=4000)
+    assert found.estimate == 0.3
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval), abs=0.026)  # a neuron in forty
+    assert math.isnan(share_interval(0, 0, seed=0).estimate)
+
+
+def test_p_values_are_adjusted_in_each_group_alone() -> None:
+    p, groups = np.array([0.01, 0.2, 0.03, 0.5, np.nan]), ["a", "b", "a", "b", "a"]
+    found = adjusted_in_groups(p, groups)
+    assert found[[0, 2]].tolist() == benjamini_hochberg(p[[0, 2]]).tolist()
+    assert found[[1, 3]].tolist() == benjamini_hochberg(p[[1, 3]]).tolist()
+    assert math.isnan(found[4])
+
+
+def test_what_resampling_adds_is_taken_off_within_what_a_number_can_be() -> None:
+    drawn = np.linspace(0.4, 0.6, 101)  # of a number that is 0.1: resampling adds 0.4
+    found = unbiased_interval(0.1, drawn, level=0.9)
+    assert (found.low, found.high) == pytest.approx((0.01, 0.19))
+    assert unbiased_interval(0.0, drawn).low == 0.0

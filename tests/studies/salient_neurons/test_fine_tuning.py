@@ -56,6 +56,9 @@ def test_a_planted_shift_to_lower_layers_is_recovered_with_its_sign_and_size() -
 def test_the_neurons_that_were_kept_are_counted_against_chance() -> None:
     found = compared(top(2, range(10)), top(2, range(4, 14)), WIDTHS, seed=0, draws=500)
     assert (found["n_kept"], found["kept"]) == (6, 0.6)
+    assert found["kept_low"] == pytest.approx(0.3)  # quantiles of ten draws of which six in ten are kept
+    assert found["kept_high"] == pytest.approx(0.9)
+    assert found["jaccard_low"] < found["jaccard"] == 6 / 14 < found["jaccard_high"]
     assert found["p"] < 1e-4
     assert found["kept_expected"] == pytest.approx(10 / 40)  # both sets lie in one layer of 40
     assert found["p_in_layers"] > found["p"]

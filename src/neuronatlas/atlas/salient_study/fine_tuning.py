@@ -12,7 +12,7 @@ from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience.names import short_name
 from neuronatlas.atlas.salient_study import figures, layers_of_children
 from neuronatlas.atlas.salient_study.layers_of_children import CHILD, CONTROL, SERIES
-from neuronatlas.atlas.salient_study.reading import Row, both_read, labels, left_out, listing, spanned
+from neuronatlas.atlas.salient_study.reading import Row, both_read, dash, labels, left_out, listing, spanned
 from neuronatlas.atlas.style import BLUE, GREY, VERMILION, Look
 from neuronatlas.atlas.wording import count, number, percent
 
@@ -130,7 +130,7 @@ def _p(row: Row, name: str) -> str:
 
 
 def _listing(tables: Tables) -> Listing:
-    headings = ["Child", "Labels", "Property", "Neurons", "#Of the base", "#Kept", "#By chance", "#Adjusted p"]
+    headings = ["Child", "Labels", "Property", "Neurons", "#Of the base", "#Kept, %", "#By chance", "#Adjusted p"]
     headings += [
         "#Moved",
         "#Its adjusted p",
@@ -148,7 +148,7 @@ def _listing(tables: Tables) -> Listing:
                 short_name(row["label"]),
                 sets[row["of"]],
             ),
-            *(f"{row['n_base']:,}", percent(row["kept"]), percent(row["kept_expected"]), _p(row, "p_in_layers")),
+            *(f"{row['n_base']:,}", dash(row, "kept"), percent(row["kept_expected"]), _p(row, "p_in_layers")),
             *(
                 spanned(row, "moved"),
                 _p(row, "p_moved"),

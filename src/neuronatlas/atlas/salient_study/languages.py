@@ -11,7 +11,7 @@ from neuronatlas.atlas import charts
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience.names import property_name, short_name
 from neuronatlas.atlas.salient_study import figures
-from neuronatlas.atlas.salient_study.reading import Row, both_read, labels, left_out, listing, spanned
+from neuronatlas.atlas.salient_study.reading import Row, both_read, dash, labels, left_out, listing, spanned
 from neuronatlas.atlas.style import BLUE, GREEN, GREY, Look
 from neuronatlas.atlas.wording import count, number, percent
 
@@ -122,13 +122,13 @@ def _text(row: Row | None) -> str:
 
 
 def _pairs(tables: Tables) -> Listing:
-    headings = ["Property", "Neurons", "Language", "Other", "#Shared", "#Jaccard", "#By chance", "#Adjusted p"]
+    headings = ["Property", "Neurons", "Language", "Other", "#Shared", "#Jaccard, %", "#By chance", "#Adjusted p"]
     headings += ["#In layers", "#Correlation", "#Moved", "#Distance", "#Its adjusted p"]
     sets = {"top": "top neurons", "set": "minimal set"}
     found = [
         [
             *(short_name(row["label"]), sets[row["of"]], row["language"], row["other"], f"{row['n_shared']:,}"),
-            *(percent(row["jaccard"]), percent(row["expected_jaccard"]), number(row["p_adjusted"], 3)),
+            *(dash(row, "jaccard"), percent(row["expected_jaccard"]), number(row["p_adjusted"], 3)),
             *(number(row["p_in_layers_adjusted"], 3), number(row["correlation"], 2), spanned(row, "moved")),
             *(spanned(row, "distance"), number(row["p_distance_adjusted"], 3)),
         ]

@@ -17,6 +17,7 @@ from neuronatlas.depths import layer_depths, layer_shift
 from neuronatlas.models import Model
 from neuronatlas.overlaps import Overlap, overlap_of_counts
 from neuronatlas.probing.corpora import Corpus
+from neuronatlas.statistics import share_interval
 from neuronatlas.studies.children.record import RECORD, Child, open_child
 from neuronatlas.studies.children.settings import ChildError
 from neuronatlas.studies.salient_neurons.layers import ADJUSTED, adjusted
@@ -24,6 +25,7 @@ from neuronatlas.studies.salient_neurons.reading import (
     SETS,
     counts,
     is_read,
+    jaccard_of,
     labels_of,
     members_in,
     shared_in,
@@ -82,7 +84,8 @@ def compared(base: pl.DataFrame, child: pl.DataFrame, width: Sequence[int], *, s
     [layer] how many neurons could have been in them. `kept` is the share of the base's that the child's has too,
     `kept_expected` that of random sets with as many neurons in each layer; `p` and `p_in_layers` are those of
     `overlaps.overlap`. `moved` is the mean depth after less before, below 0 for downwards; `distance` is the earth
-    mover's distance over layers in units of depth, and `signed_distance` has the sign of `moved`.
+    mover's distance over layers in units of depth, and `signed_distance` has the sign of `moved`. Intervals are a
+    bootstrap over neurons.
 
     >>> before = pl.DataFrame({"layer": [2, 2], "unit": [0, 1]})
     >>> after = pl.DataFrame({"layer": [2, 0], "unit": [0, 5]})
@@ -94,7 +97,9 @@ def compared(base: pl.DataFrame, child: pl.DataFrame, width: Sequence[int], *, s
     found = overlap_of_counts(both, before, after, np.asarray(width))
     shift = layer_shift(before, after, shared=both, seed=seed, draws=draws)
     return {
-        **{"n_base": found.n_first, "n_child": found.n_second, "n_kept": found.n_shared, "kept": found.of_first},
+        **{"n_base": found.n_first, "n_child": found.n_second, "n_kept": found.n_shared},
+        **share_interval(found.n_shared, found.n_first, seed=seed, draws=draws).columns("kept"),
+        **jaccard_of(found, seed=seed, draws=draws),
         **_chance(found),
         **shift.moved.columns("moved"),
         **shift.distance.columns("distance"),
@@ -105,7 +110,7 @@ def compared(base: pl.DataFrame, child: pl.DataFrame, width: Sequence[int], *, s
 
 def _chance(found: Overlap) -> dict[str, Any]:
     share = found.expected_in_layers / found.n_first if found.n_first else None
-    return {"jaccard": found.jaccard, "kept_expected": share, "p": found.p_value, "p_in_layers": found.p_in_layers}
+    return {"kept_expected": share, "p": found.p_value, "p_in_layers": found.p_in_layers}
 
 
 def sources_of(names: Sequence[str], load: Callable[[str], Model]) -> list[Source]:
@@ -237,7 +242,7 @@ def _agreement(pairs: Sequence[tuple[Member, Member]], settings: StudySettings) 
                     | {"label": label, "of": of}
                     | sizes
                     | {
-                        "jaccard": found.jaccard,
+                        **jaccard_of(found, seed=settings.seed, draws=settings.draws),
                         "expected_jaccard": found.expected_jaccard,
                         "p": found.p_value,
                         "p_in_layers": found.p_in_layers,

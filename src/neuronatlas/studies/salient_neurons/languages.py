@@ -23,6 +23,7 @@ from neuronatlas.studies.salient_neurons.reading import (
     SETS,
     counts,
     is_read,
+    jaccard_of,
     labels_of,
     members_in,
     shared_in,
@@ -120,6 +121,7 @@ def _pairs(spoken: Mapping[str, Member], label: str, settings: StudySettings) ->
                 **{"label": label, "of": of, "language": first, "other": second},
                 **{name: getattr(found, name) for name in _COUNTED},
                 "p": found.p_value,
+                **jaccard_of(found, **given),
                 "correlation": correlation(one, two),
                 **overlap_interval(one, two, **given).columns("overlap"),
                 **shift.moved.columns("moved"),
@@ -130,7 +132,7 @@ def _pairs(spoken: Mapping[str, Member], label: str, settings: StudySettings) ->
 
 
 _COUNTED = (
-    *("n_first", "n_second", "n_shared", "jaccard"),
+    *("n_first", "n_second", "n_shared"),
     *("expected", "expected_jaccard", "expected_in_layers", "p_in_layers"),
 )
 

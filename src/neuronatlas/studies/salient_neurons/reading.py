@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
+from neuronatlas.overlaps import Overlap
+from neuronatlas.statistics import share_interval
 from neuronatlas.studies.salient_neurons.study import Member
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "class_counts",
     "counts",
     "is_read",
+    "jaccard_of",
     "labels_of",
     "members_in",
     "shared_in",
@@ -79,6 +82,12 @@ def members_in(member: Member, label: str, of: str, top: float) -> pl.DataFrame:
 def shared_in(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     """The neurons that two tables of addresses have in common."""
     return first.join(second, on=first.columns, how="inner", nulls_equal=True)
+
+
+def jaccard_of(found: Overlap, *, seed: int, draws: int) -> dict[str, float]:
+    """The overlap of two sets with a bootstrap 95 % interval over the neurons of either."""
+    either = found.n_first + found.n_second - found.n_shared
+    return share_interval(found.n_shared, either, seed=seed, draws=draws).columns("jaccard")
 
 
 def counts(neurons: pl.DataFrame, n_layers: int) -> Counts:

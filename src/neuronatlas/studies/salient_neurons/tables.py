@@ -117,7 +117,9 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     # A child against its base; `kept` are shares of the base's set.
     "child_pairs": _CHILD
     | {"label": pl.String, "of": pl.String, "n_base": pl.Int64, "n_child": pl.Int64, "n_kept": pl.Int64}
-    | dict.fromkeys(("kept", "kept_expected", "jaccard"), pl.Float64)
+    | ranged("kept")
+    | {"kept_expected": pl.Float64}
+    | ranged("jaccard")
     | _SHARED
     | ranged("moved", "distance")
     | dict.fromkeys(("signed_distance", "distance_expected"), pl.Float64)
@@ -130,7 +132,8 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     | dict.fromkeys(("control_kept", "control_moved"), pl.Float64),
     "child_agreement": {"base": pl.String, "role": pl.String, "model": pl.String, "other": pl.String}
     | {"label": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
-    | dict.fromkeys(("jaccard", "expected_jaccard"), pl.Float64)
+    | ranged("jaccard")
+    | {"expected_jaccard": pl.Float64}
     | _SHARED
     | _READ,
     "child_task": _CHILD
@@ -140,7 +143,8 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     # One model on the sentences of two languages.
     "language_pairs": {"label": pl.String, "of": pl.String, "language": pl.String, "other": pl.String}
     | dict.fromkeys(("n_first", "n_second", "n_shared"), pl.Int64)
-    | dict.fromkeys(("jaccard", "expected", "expected_jaccard", "expected_in_layers", "correlation"), pl.Float64)
+    | ranged("jaccard")
+    | dict.fromkeys(("expected", "expected_jaccard", "expected_in_layers", "correlation"), pl.Float64)
     | _SHARED
     | ranged("overlap", "moved", "distance")
     | {"distance_expected": pl.Float64}
