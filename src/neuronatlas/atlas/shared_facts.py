@@ -119,11 +119,13 @@ def _shared(tables: Tables) -> Section:
 def _effects(tables: Tables) -> Section:
     effects = tables["shared_effects"].filter(pl.col("n_facts") > 0)
     whole = effects.filter(pl.col("facts") == "all")
-    across = whole.filter(pl.col("located") != pl.col("asked"), pl.col("kind") == "own")
-    fall = across.filter(pl.col("change_high") < 0).height
+    across = whole.filter(pl.col("located") != pl.col("asked"))
+    falls = across.filter(pl.col("change_high") < 0)
+    fall, other, random = (falls.filter(pl.col("kind") == kind).height for kind in ("own", "other fact", "random"))
+    n_directions = across.filter(pl.col("kind") == "own").height
     finding = (
         f"Suppressing what was located in one language lowers the answer in the other in {fall} of "
-        f"{count(across.height, 'direction')} (interval below 0)."
+        f"{count(n_directions, 'direction')} (interval below 0), another fact's neurons in {other}, random ones in {random}."
     )
     found = {kind: whole.filter(pl.col("kind") == kind) for kind in _KINDS}
     names = list(dict.fromkeys(_direction(row) for row in whole.iter_rows(named=True)))

@@ -15,7 +15,6 @@ import torch
 
 from neuronatlas.depths import layer_depths, layer_shift
 from neuronatlas.models import Model
-from neuronatlas.overlaps import Overlap, overlap_of_counts
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.statistics import share_interval
 from neuronatlas.studies.children.record import RECORD, Child, open_child
@@ -23,12 +22,11 @@ from neuronatlas.studies.children.settings import ChildError
 from neuronatlas.studies.salient_neurons.layers import ADJUSTED, adjusted
 from neuronatlas.studies.salient_neurons.reading import (
     SETS,
-    counts,
+    compared_sets,
     is_read,
-    jaccard_of,
     labels_of,
     members_in,
-    shared_in,
+    overlap_columns,
     widths,
 )
 from neuronatlas.studies.salient_neurons.settings import StudySettings
@@ -93,24 +91,19 @@ def compared(base: pl.DataFrame, child: pl.DataFrame, width: Sequence[int], *, s
     >>> found["n_kept"], found["kept"], found["moved"], found["signed_distance"]
     (1, 0.5, -0.5, -0.5)
     """
-    both, before, after = (counts(neurons, len(width)) for neurons in (shared_in(base, child), base, child))
-    found = overlap_of_counts(both, before, after, np.asarray(width))
+    found, both, before, after = compared_sets(base, child, width)
+    shared = overlap_columns(found, seed=seed, draws=draws)
     shift = layer_shift(before, after, shared=both, seed=seed, draws=draws)
     return {
         **{"n_base": found.n_first, "n_child": found.n_second, "n_kept": found.n_shared},
         **share_interval(found.n_shared, found.n_first, seed=seed, draws=draws).columns("kept"),
-        **jaccard_of(found, seed=seed, draws=draws),
-        **_chance(found),
+        "kept_expected": found.expected_in_layers / found.n_first if found.n_first else None,
+        **{name: value for name, value in shared.items() if name.startswith(("jaccard", "p"))},
         **shift.moved.columns("moved"),
         **shift.distance.columns("distance"),
         "signed_distance": copysign(shift.distance.estimate, shift.moved.estimate),
         **{"distance_expected": shift.expected, "p_distance": shift.p_value, "p_moved": shift.p_moved},
     }
-
-
-def _chance(found: Overlap) -> dict[str, Any]:
-    share = found.expected_in_layers / found.n_first if found.n_first else None
-    return {"kept_expected": share, "p": found.p_value, "p_in_layers": found.p_in_layers}
 
 
 def sources_of(names: Sequence[str], load: Callable[[str], Model]) -> list[Source]:
@@ -233,22 +226,14 @@ def _agreement(pairs: Sequence[tuple[Member, Member]], settings: StudySettings) 
         for label in labels_of(base):
             for of in SETS:
                 ours, theirs = (members_in(member, label, of, settings.top) for member in (first, second))
-                both, one, two = (counts(neurons, len(width)) for neurons in (shared_in(ours, theirs), ours, theirs))
-                found = overlap_of_counts(both, one, two, width)
+                found = compared_sets(ours, theirs, width)[0]
                 about = {"base": base.name, "role": first.source.role, "model": first.name, "other": second.name}
-                sizes = {"n_first": found.n_first, "n_second": found.n_second, "n_shared": found.n_shared}
-                yield (
-                    about
-                    | {"label": label, "of": of}
-                    | sizes
-                    | {
-                        **jaccard_of(found, seed=settings.seed, draws=settings.draws),
-                        "expected_jaccard": found.expected_jaccard,
-                        "p": found.p_value,
-                        "p_in_layers": found.p_in_layers,
-                        "read": is_read(first, label) and is_read(second, label),
-                    }
-                )
+                yield {
+                    **about,
+                    **{"label": label, "of": of},
+                    **overlap_columns(found, seed=settings.seed, draws=settings.draws),
+                    "read": is_read(first, label) and is_read(second, label),
+                }
 
 
 def _task(base: Member, child: Member) -> Iterator[dict[str, Any]]:

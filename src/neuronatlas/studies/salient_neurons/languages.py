@@ -15,18 +15,17 @@ from neuronatlas.atlas import Atlas
 from neuronatlas.depths import layer_shift
 from neuronatlas.models import Model, ModelError
 from neuronatlas.models.reinitialise import reinitialised
-from neuronatlas.overlaps import overlap, overlap_of_counts
+from neuronatlas.overlaps import overlap
 from neuronatlas.probing.examples import ExamplesError
 from neuronatlas.studies.salient_neurons.architectures import overlap_interval
 from neuronatlas.studies.salient_neurons.layers import ADJUSTED, adjusted
 from neuronatlas.studies.salient_neurons.reading import (
     SETS,
-    counts,
+    compared_sets,
     is_read,
-    jaccard_of,
     labels_of,
     members_in,
-    shared_in,
+    overlap_columns,
     widths,
 )
 from neuronatlas.studies.salient_neurons.settings import StudySettings
@@ -115,13 +114,11 @@ def _pairs(spoken: Mapping[str, Member], label: str, settings: StudySettings) ->
         width = widths(spoken[first])
         for of in SETS:
             ours, theirs = (members_in(spoken[name], label, of, settings.top) for name in (first, second))
-            both, one, two = (counts(neurons, len(width)) for neurons in (shared_in(ours, theirs), ours, theirs))
-            found, shift = overlap_of_counts(both, one, two, width), layer_shift(one, two, shared=both, **given)
+            found, both, one, two = compared_sets(ours, theirs, width)
+            shift = layer_shift(one, two, shared=both, **given)
             yield {
                 **{"label": label, "of": of, "language": first, "other": second},
-                **{name: getattr(found, name) for name in _COUNTED},
-                "p": found.p_value,
-                **jaccard_of(found, **given),
+                **overlap_columns(found, **given),
                 "correlation": correlation(one, two),
                 **overlap_interval(one, two, **given).columns("overlap"),
                 **shift.moved.columns("moved"),
@@ -129,12 +126,6 @@ def _pairs(spoken: Mapping[str, Member], label: str, settings: StudySettings) ->
                 **{"distance_expected": shift.expected, "p_distance": shift.p_value, "p_moved": shift.p_moved},
                 "read": is_read(spoken[first], label) and is_read(spoken[second], label),
             }
-
-
-_COUNTED = (
-    *("n_first", "n_second", "n_shared"),
-    *("expected", "expected_jaccard", "expected_in_layers", "p_in_layers"),
-)
 
 
 def correlation(first: ArrayLike, second: ArrayLike) -> float:

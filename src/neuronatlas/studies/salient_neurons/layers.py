@@ -9,16 +9,17 @@ from typing import Any
 import polars as pl
 
 from neuronatlas.depths import depth_distance, layer_depths, layer_shift, localisation, mean_depth
-from neuronatlas.overlaps import overlap_of_counts
 from neuronatlas.statistics import adjusted_in_groups
 from neuronatlas.studies.salient_neurons.reading import (
     SETS,
     Counts,
     class_counts,
+    compared_sets,
     counts,
     is_read,
     labels_of,
     members_in,
+    overlap_columns,
     shuffled_counts,
     widths,
 )
@@ -102,15 +103,11 @@ def _pairs(member: Member, settings: StudySettings) -> Iterator[dict[str, Any]]:
         own = {label: members_in(member, label, of, settings.top) for label in labels_of(member)}
         for first, second in combinations(own, 2):
             ours, theirs = own[first], own[second]
-            both = ours.join(theirs, on=ours.columns, how="inner", nulls_equal=True)
-            shared, *by_layer = (counts(neurons, len(width)) for neurons in (both, ours, theirs))
-            found = overlap_of_counts(shared, by_layer[0], by_layer[1], width)
+            found, _, one, two = compared_sets(ours, theirs, width)
             yield {
                 **{"model": member.name, "label": first, "other": second, "of": of},
-                **{name: getattr(found, name) for name in ("n_first", "n_second", "n_shared", "jaccard", "expected")},
-                **{name: getattr(found, name) for name in ("expected_jaccard", "expected_in_layers", "p_in_layers")},
-                "p": found.p_value,
-                "distance": depth_distance(by_layer[0], by_layer[1]),
+                **overlap_columns(found, seed=settings.seed, draws=settings.draws),
+                "distance": depth_distance(one, two),
                 "read": is_read(member, first) and is_read(member, second),
             }
 

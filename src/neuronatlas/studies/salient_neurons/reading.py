@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int
 
-from neuronatlas.overlaps import Overlap
+from neuronatlas.overlaps import Overlap, overlap_of_counts
 from neuronatlas.statistics import share_interval
 from neuronatlas.studies.salient_neurons.study import Member
 
 __all__ = [
     "SETS",
     "class_counts",
+    "compared_sets",
     "counts",
     "is_read",
-    "jaccard_of",
     "labels_of",
     "members_in",
+    "overlap_columns",
     "shared_in",
     "shuffled_counts",
     "widths",
@@ -84,10 +86,23 @@ def shared_in(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     return first.join(second, on=first.columns, how="inner", nulls_equal=True)
 
 
-def jaccard_of(found: Overlap, *, seed: int, draws: int) -> dict[str, float]:
-    """The overlap of two sets with a bootstrap 95 % interval over the neurons of either."""
+def compared_sets(
+    first: pl.DataFrame, second: pl.DataFrame, width: Sequence[int] | Counts
+) -> tuple[Overlap, Counts, Counts, Counts]:
+    """How two sets of addresses overlap, and by layer: the shared ones, the first set and the second."""
+    both, ours, theirs = (counts(neurons, len(width)) for neurons in (shared_in(first, second), first, second))
+    return overlap_of_counts(both, ours, theirs, np.asarray(width)), both, ours, theirs
+
+
+def overlap_columns(found: Overlap, *, seed: int, draws: int) -> dict[str, Any]:
+    """An overlap as the columns of a table of pairs, its Jaccard with an interval over the neurons of either set."""
     either = found.n_first + found.n_second - found.n_shared
-    return share_interval(found.n_shared, either, seed=seed, draws=draws).columns("jaccard")
+    return {
+        **{"n_first": found.n_first, "n_second": found.n_second, "n_shared": found.n_shared},
+        **share_interval(found.n_shared, either, seed=seed, draws=draws).columns("jaccard"),
+        **{"expected": found.expected, "expected_jaccard": found.expected_jaccard, "p": found.p_value},
+        **{"expected_in_layers": found.expected_in_layers, "p_in_layers": found.p_in_layers},
+    }
 
 
 def counts(neurons: pl.DataFrame, n_layers: int) -> Counts:

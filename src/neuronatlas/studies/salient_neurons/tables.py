@@ -59,6 +59,9 @@ _READ: dict[str, type[pl.DataType]] = {"read": pl.Boolean}
 _SHARED: dict[str, type[pl.DataType]] = dict.fromkeys(
     ("p", "p_adjusted", "p_in_layers", "p_in_layers_adjusted"), pl.Float64
 )
+_EXPECTED: dict[str, type[pl.DataType]] = dict.fromkeys(
+    ("expected", "expected_jaccard", "expected_in_layers"), pl.Float64
+)
 _MOVED: dict[str, type[pl.DataType]] = dict.fromkeys(
     ("p_distance", "p_distance_adjusted", "p_moved", "p_moved_adjusted"), pl.Float64
 )
@@ -106,8 +109,10 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     "disjoint_sets": _MODEL | {"set": pl.Int64, "n_neurons": pl.Int64, "reached": pl.Boolean} | ranged("accuracy"),
     "property_pairs": _MODEL
     | {"other": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
-    | dict.fromkeys(("jaccard", "expected", "expected_jaccard", "p", "expected_in_layers", "p_in_layers"), pl.Float64)
-    | dict.fromkeys(("p_adjusted", "p_in_layers_adjusted", "distance"), pl.Float64)
+    | ranged("jaccard")
+    | _EXPECTED
+    | _SHARED
+    | {"distance": pl.Float64}
     | _READ,
     "model_pairs": _LABEL
     | {"of": pl.String, "model": pl.String, "other": pl.String, "n_first": pl.Int64, "n_second": pl.Int64}
@@ -133,7 +138,7 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     "child_agreement": {"base": pl.String, "role": pl.String, "model": pl.String, "other": pl.String}
     | {"label": pl.String, "of": pl.String, "n_first": pl.Int64, "n_second": pl.Int64, "n_shared": pl.Int64}
     | ranged("jaccard")
-    | {"expected_jaccard": pl.Float64}
+    | _EXPECTED
     | _SHARED
     | _READ,
     "child_task": _CHILD
@@ -144,7 +149,8 @@ SCHEMAS: dict[str, dict[str, type[pl.DataType]]] = {
     "language_pairs": {"label": pl.String, "of": pl.String, "language": pl.String, "other": pl.String}
     | dict.fromkeys(("n_first", "n_second", "n_shared"), pl.Int64)
     | ranged("jaccard")
-    | dict.fromkeys(("expected", "expected_jaccard", "expected_in_layers", "correlation"), pl.Float64)
+    | _EXPECTED
+    | {"correlation": pl.Float64}
     | _SHARED
     | ranged("overlap", "moved", "distance")
     | {"distance_expected": pl.Float64}
