@@ -125,7 +125,8 @@ def _effects(tables: Tables) -> Section:
     n_directions = across.filter(pl.col("kind") == "own").height
     finding = (
         f"Suppressing what was located in one language lowers the answer in the other in {fall} of "
-        f"{count(n_directions, 'direction')} (interval below 0), another fact's neurons in {other}, random ones in {random}."
+        f"{count(n_directions, 'direction')} (interval below 0), another fact's neurons in {other}, random ones in "
+        f"{random}."
     )
     found = {kind: whole.filter(pl.col("kind") == kind) for kind in _KINDS}
     names = list(dict.fromkeys(_direction(row) for row in whole.iter_rows(named=True)))
