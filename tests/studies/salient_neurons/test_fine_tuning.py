@@ -214,7 +214,7 @@ def test_folders_of_children_are_told_from_models_and_given_their_base(tmp_path:
     assert [(source.name, source.role, source.base) for source in found] == [
         ("a", "model", ""),
         ("b", "model", ""),
-        (str(folder), "shuffled child", "a"),
+        ("kid", "shuffled child", "a"),
     ]
     found[2].load()
     assert asked == [str(folder)]
@@ -236,10 +236,18 @@ def test_a_base_is_known_by_its_folder_however_written_and_by_its_weights(
         assert name != "kid"
         return cast(na.Model, SimpleNamespace(digest="ab12" if name == "moved" else "cd34"))
 
-    assert sources_of(["kid", "other", "./bert"], load)[2].base == "./bert"
+    assert sources_of(["kid", "other", "./bert"], load)[2].base == "bert"
     assert sources_of(["kid", "other", "moved"], load)[2].base == "moved"
     with pytest.raises(ChildError, match=r"not among the models \(other, elsewhere\): give it as well, in the dtype"):
         sources_of(["kid", "other", "elsewhere"], load)
+
+
+def test_folders_are_called_by_their_last_part_where_no_other_ends_so(tmp_path: Path) -> None:
+    for name in ("one/bert", "two/bert", "two/gpt"):
+        (tmp_path / name).mkdir(parents=True)
+    given = [str(tmp_path / "one/bert"), str(tmp_path / "two/bert"), str(tmp_path / "two/gpt"), "hub/model"]
+    names = [source.name for source in sources_of(given, lambda name: cast(na.Model, name))]
+    assert names == [given[0], given[1], "gpt", "hub/model"]
 
 
 def test_sentences_that_any_child_was_trained_on_are_left_out() -> None:

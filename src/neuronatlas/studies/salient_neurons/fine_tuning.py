@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from math import copysign
@@ -115,11 +116,18 @@ def sources_of(names: Sequence[str], load: Callable[[str], Model]) -> list[Sourc
     Errors: ChildError for a child without its base among the names, and for a broken record.
     """
     children = {name: open_child(name) for name in names if Path(name, RECORD).is_file()}
-    bases = [name for name in names if name not in children]
-    found = [Source(name, partial(load, name)) for name in bases]
+    bases, called = [name for name in names if name not in children], _short_names(names)
+    found = [Source(called[name], partial(load, name)) for name in bases]
     for name, child in children.items():
-        found.append(Source.of_child(child, _base_among(bases, child, load), partial(load, name)))
+        source = Source.of_child(child, called[_base_among(bases, child, load)], partial(load, name))
+        found.append(replace(source, name=called[name]))
     return found
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """What models are called in tables and pictures: folders by their last part where no other ends so."""
+    last = {name: Path(name).resolve().name if Path(name).is_dir() else name for name in names}
+    return {name: short if list(last.values()).count(short) == 1 else name for name, short in last.items()}
 
 
 def _base_among(bases: Sequence[str], child: Child, load: Callable[[str], Model]) -> str:
