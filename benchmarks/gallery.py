@@ -40,7 +40,7 @@ Each question of the two papers, its picture, the command that makes it, and wha
 findings are those of the reports, which show more; `neuronatlas report DIR` makes them.
 """
 # By the table that tells an atlas's kind: questions, and the plots of its report that answer them (those that it has).
-# Of other kinds, those of studies, every section of the report is a question.
+# Of other kinds, those of studies, every section of the report is a question, and its first plot the picture.
 QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "facts": {
         "Do these neurons express the facts?": ("effects",),
@@ -158,7 +158,7 @@ def entries(name: str, atlas: Atlas, notes: dict[str, str], images: Path, browse
 def questions(name: str, table: str, page: Page) -> dict[str, list[str]]:
     """The questions that a report answers, with the names of the plots that do."""
     found, asked = pictures(page), dict[str, list[str]]()
-    sections = {section.title: tuple(plot.name for plot in section.plots) for section in page.sections}
+    sections = {section.title: tuple(plot.name for plot in section.plots[:1]) for section in page.sections}
     for question, wanted in QUESTIONS.get(table, sections).items():
         if lost := [plot for plot in wanted if plot not in found]:
             print(f"{name} has no plot {', '.join(lost)}: {question}", file=sys.stderr)
