@@ -79,7 +79,8 @@ def test_a_child_without_its_base_is_told_in_one_line(folder: Path, tmp_path: Pa
     kid.mkdir()
     (kid / "child.json").write_text('{"schema": 1, "base": {"name": "a"}, "settings": {"shuffled": false}}')
     study = ("study", "salient-neurons", kid, "-c", "specimen", "-l", "upos", "-o", tmp_path / "study")
-    assert "is a child of a, which is not among the models (none): give it as well" in complaint(run(*study))
+    line = complaint(run(*study), notes=("loading ", "reading "))
+    assert "is a child of a, which is not among the models (none): give it as well" in line
 
 
 def test_a_model_without_feed_forward_neurons_has_children_too(mamba: Path, labelled: Path, tmp_path: Path) -> None:

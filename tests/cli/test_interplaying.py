@@ -19,7 +19,9 @@ def test_pairs_are_told_with_random_neurons_beside_them(folder: Path, facts: Pat
     assert ("L0.U0", "L1.U1") in located
     assert "L1.U1" in drawn.read_text(encoding="utf-8")
     text = succeed("interactions", folder, facts, "--atlas", atlas, "--limit", 1)
-    assert "1 fact with two neurons or more, " in text
+    assert "2 facts with two neurons or more, 2 pairs;" in text
+    one = succeed("interactions", folder, facts, "--atlas", atlas, "--fact", "subject1")
+    assert "1 fact with two neurons or more, 1 pair;" in one
     told = text[text.index("the pairs that interact most (") :]
     legend, table = told.split("):", 1)
     for term in ("interaction", "Shapley"):  # what is explained is a column, and the other way round
