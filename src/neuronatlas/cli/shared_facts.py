@@ -50,7 +50,7 @@ def shared_facts(
     ] = None,
     rule: RuleName = DEFAULT_RULE,
     steps: Steps = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap, permutations and random neurons.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap, permutations and random neurons.")] = 0,
     revision: Revision = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
