@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from transformers import DynamicCache
 
 import neuronatlas as na
+from neuronatlas.atlas.page import Plot, Section
 from neuronatlas.knowledge.attribution import attribute_queries
 from neuronatlas.knowledge.rules import RULES
 from tests.experts import FACTS, knowing
@@ -38,6 +39,7 @@ import memory
 import outcome
 import probing
 import quadrature
+import salient_findings
 import shapes
 import triggers
 
@@ -246,3 +248,15 @@ def test_a_figure_that_is_drawn_twice_gives_the_same_file() -> None:
     assert first == second
     assert "#0072b2" in first
     assert first.count("clip000000xyplot") == 2
+
+
+def test_the_findings_of_a_study_are_those_of_its_reports_sections() -> None:
+    picture, finding = Plot("shares", None, "Shares."), "Layer 3 holds the most, 53 % of them. " * 5
+    sections = [
+        Section("layers", "Layers", "Where do they lie?", finding, (picture,)),
+        Section("settings", "Settings", "Settings", "None of them is a finding."),
+    ]
+    lines = salient_findings.as_list(sections).splitlines()
+    assert " ".join(line.strip() for line in lines) == f"- **Layers.** {finding.strip()}"
+    assert len(lines) > 1
+    assert all(len(line) <= salient_findings.WIDTH for line in lines)
