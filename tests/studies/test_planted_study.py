@@ -16,8 +16,8 @@ from neuronatlas.studies.salient_neurons.study import Study
 from tests.studies.planted_study import Planted, member
 
 SETTINGS = StudySettings(moderate(most_classes=4, ablated=(0.1,), most_sets=4), top=0.1, draws=300)
-WHERE = ("probe", "rank", "select", "shuffle")
-"""The stages that say where neurons lie."""
+WHERE = ("probe", "controls", "rank", "select", "shuffle")
+"""The stages that say where neurons lie, and whether a probe reads them at all."""
 
 WIDTH = 20
 SPREAD = [[WIDTH * layer + unit] for layer in range(5) for unit in (0, 1)]

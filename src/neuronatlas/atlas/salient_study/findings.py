@@ -72,7 +72,7 @@ def caveats(tables: Tables, settings: Mapping[str, Any]) -> Iterator[str]:
     if few:
         yield (
             f"Layers are compared by {listed(sorted(map(str, few)))} top neurons of each property: few for an "
-            f"interval. A larger share (--top, here {settings.get('top', 0):g}) makes them narrower."
+            f"interval. A larger share (--top-share, here {settings.get('top', 0):g}) makes them narrower."
         )
     chance = [
         row for row in rows(tables, "minimal_sets") if _within(row["random_weights_high"], row["accuracy_low"]) is False

@@ -42,11 +42,14 @@ def labels_of(member: Member) -> list[str]:
 def is_read(member: Member, label: str) -> bool:
     """Whether a probe reads a property better than chance: sets, layers and copies of what cannot be read mean nothing.
 
-    The interval of its accuracy has to lie above the most frequent class and above the interval on shuffled labels.
+    The interval of its accuracy has to lie above the most frequent class and above the interval on shuffled labels. A
+    property that the model's atlas does not have is not read.
     """
     rows = member.table("measures").filter(pl.col("label") == label)
     found = {row["measure"]: row for row in rows.iter_rows(named=True)}
     chance = [found.get("majority", {}).get("value"), found.get("shuffled", {}).get("high")]
+    if "accuracy" not in found:
+        return False
     low = found["accuracy"]["low"]
     return low is None or bool(low > max((value for value in chance if value is not None), default=0.0))
 
