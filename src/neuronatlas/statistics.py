@@ -181,8 +181,8 @@ def unbiased_interval(
 
     Where resampling moves a number, as it makes any histogram less even, plain percentiles may miss the estimate.
 
-    >>> unbiased_interval(0.5, [0.6, 0.7, 0.8], level=0.5)
-    Interval(estimate=0.5, low=0.45, high=0.55)
+    >>> unbiased_interval(0.5, [0.5, 0.75, 1.0], level=0.5)
+    Interval(estimate=0.5, low=0.375, high=0.625)
     """
     draws = np.asarray(drawn, dtype=np.float64)
     ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - (draws.mean() - estimate)
