@@ -11,6 +11,7 @@ from scipy.optimize import LinearConstraint, minimize
 from torch import Tensor
 
 import neuronatlas as na
+from neuronatlas.knowledge import exact_editing
 from neuronatlas.knowledge.exact import ExactSettings, Task, solve
 from neuronatlas.knowledge.keeping import Kept, Seen, divided
 from neuronatlas.knowledge.least_change import LeastChangeError, gram_matrix, smallest_change
@@ -151,6 +152,14 @@ def test_a_fact_that_no_allowed_set_can_change_is_refused_and_nothing_is_written
             model, planted_facts()[1], "answer3", keep=[], neurons=model.layout().set(["L0.U29"]), most_neurons=1
         )
     assert bits(model) == before
+
+
+def test_sets_grow_no_further_than_there_is_memory_for(model: na.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    fact, width = planted_facts()[1], model.layout("hidden").widths[0]
+    monkeypatch.setattr(exact_editing, "SLOPES", 5 * 4 * width * len(fact.prompts))
+    edit = na.exact_update(model, fact, "answer3", keep=[], neurons=model.layout().set(["L0.U29"]))
+    assert [attempt["neurons"] for attempt in edit.settings["attempts"]] == [1, 5]
+    edit.undo()
 
 
 def test_many_facts_change_in_one_edit(model: na.Model) -> None:

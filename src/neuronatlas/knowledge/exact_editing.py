@@ -18,12 +18,14 @@ from neuronatlas.knowledge.locating import locate
 from neuronatlas.models.model import Model
 from neuronatlas.models.queries import Step
 from neuronatlas.models.slots import SITE, Slots, value_slots
-from neuronatlas.neurons import NeuronSet
+from neuronatlas.neurons import Layout, Neuron, NeuronSet
 
 __all__ = ["exact_update"]
 
 MOST_NEURONS = 128
 SAMPLE = 250
+SLOPES = 2**31
+"""Bytes that the slopes of all prompts may take: the sets of many facts that are edited at once grow no further."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +188,16 @@ def _growing(
         yield sets
     elsewhere = mean_squares(task.model, task.kept.rows) if task.kept.rows else []
     further = [candidates(task.model, fact, own, elsewhere) for fact, own in zip(facts, rows, strict=True)]
+    most = min(most, _room(task, sets[0].layout, further))
     while (larger := [grown(*one, most) for one in zip(sets, further, strict=True)]) != sets:
         sets = larger
         yield sets
+
+
+def _room(task: Task, layout: Layout, further: Sequence[Sequence[Neuron]]) -> int:
+    """For how many neurons a fact the slopes of all rows fit into `SLOPES` bytes."""
+    width = value_slots(task.model, layout.set(further[0][:1]))[0].width
+    return SLOPES // (4 * width * len(further) * (len(task.rows) + len(task.kept.rows)))
 
 
 def _attempt(task: Task, sets: Sequence[NeuronSet]) -> _Attempt:
