@@ -44,6 +44,7 @@ __all__ = [
     "as_names",
     "as_position",
     "as_share",
+    "by_language",
     "require_source",
 ]
 
@@ -192,6 +193,23 @@ def as_names(texts: str | Iterable[str] | None) -> list[str] | None:
         return None
     parts = ",".join([texts] if isinstance(texts, str) else texts).split(",")
     return [name.strip() for name in parts if name.strip()]
+
+
+def by_language(texts: Iterable[str], option: str) -> dict[str, str]:
+    """Read `de=FILE`, once for each language.
+
+    >>> by_language(["de=german.conllu", " es = specimen"], "--language")
+    {'de': 'german.conllu', 'es': 'specimen'}
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, file = (part.strip() for part in text.partition("="))
+        if not name or not file or name in found:
+            raise typer.BadParameter(
+                f"{text!r}: a language, =, and its file expected, once for each language", param_hint=option
+            )
+        found[name] = file
+    return found
 
 
 def require_source(atlas: Path | None, neurons: list[str] | None) -> None:

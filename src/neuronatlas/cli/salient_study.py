@@ -23,7 +23,7 @@ from neuronatlas.cli.corpora import (
     require_corpus,
 )
 from neuronatlas.cli.inputs import SPECIMEN, open_model
-from neuronatlas.cli.options import AsJson, Device, Dtype, Output, SiteName, as_names
+from neuronatlas.cli.options import AsJson, Device, Dtype, Output, SiteName, as_names, by_language
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
 from neuronatlas.probing.corpora import Corpus
 from neuronatlas.studies.salient_neurons.fine_tuning import sources_of
@@ -110,7 +110,7 @@ def salient_neurons(
     settings = StudySettings(salience, top=top)
     label = as_names(label) or []
     require_corpus(corpus)
-    spoken = as_languages(language or [])
+    spoken = by_language(language or [], "--language")
     for file in spoken.values():
         require_corpus(file)
     told = {name: _in_language(name, file, label, limit, form) for name, file in spoken.items()}
@@ -137,23 +137,6 @@ def salient_neurons(
     out = console()
     show_salient_study(out, atlas)
     out.print(f"\nThe report, with pictures: {path}", soft_wrap=True)
-
-
-def as_languages(texts: list[str]) -> dict[str, str]:
-    """Read `de=FILE`, once for each language.
-
-    >>> as_languages(["de=german.conllu", "es=specimen"])
-    {'de': 'german.conllu', 'es': 'specimen'}
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, _, file = text.partition("=")
-        if not name.strip() or not file.strip() or name in found:
-            raise typer.BadParameter(
-                f"{text!r}: a language, =, and its file expected, once for each language", param_hint="--language"
-            )
-        found[name.strip()] = file.strip()
-    return found
 
 
 def _in_language(name: str, file: str, labels: list[str], limit: int | None, form: str | None) -> list[Corpus]:

@@ -23,6 +23,7 @@ from neuronatlas.cli.options import (
     RuleName,
     Steps,
     as_names,
+    by_language,
 )
 from neuronatlas.cli.running import command_line, console, note, print_json, resumable, shows_progress
 from neuronatlas.knowledge.quadrature import DEFAULT_RULE
@@ -64,7 +65,7 @@ def shared_facts(
     suppresses what one language found while the model is asked in the others. Leaves a folder with the tables and
     report.html. Interrupted or killed, the same command takes up where it was.
     """
-    files = as_files(facts)
+    files = {} if facts == [SPECIMEN] else by_language(facts, "FACTS")
     for file in files.values():
         require_facts(file)
     loaded = open_model(model, revision=revision, device=device, dtype=dtype)
@@ -88,26 +89,6 @@ def shared_facts(
     out = console()
     show_shared_facts(out, atlas)
     out.print(f"\nThe report, with pictures: {path}", soft_wrap=True)
-
-
-def as_files(texts: list[str]) -> dict[str, str]:
-    """Read `en=FILE de=FILE`, or the word `specimen`; no files of the latter.
-
-    >>> as_files(["en=en.jsonl", "de=de.jsonl"]), as_files(["specimen"])
-    ({'en': 'en.jsonl', 'de': 'de.jsonl'}, {})
-    """
-    if texts == [SPECIMEN]:
-        return {}
-    found: dict[str, str] = {}
-    for text in texts:
-        name, _, file = text.partition("=")
-        if not name.strip() or not file.strip() or name.strip() in found:
-            raise typer.BadParameter(
-                f"{text!r}: a language, =, and its facts expected, once for each language; or `specimen` alone",
-                param_hint="FACTS",
-            )
-        found[name.strip()] = file.strip()
-    return found
 
 
 def _parallel(

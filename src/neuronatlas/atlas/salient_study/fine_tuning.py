@@ -7,11 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from neuronatlas.atlas import charts
 from neuronatlas.atlas.page import Listing, Plot, Section, Tables, level
 from neuronatlas.atlas.salience.names import short_name
 from neuronatlas.atlas.salient_study import figures, layers_of_children
-from neuronatlas.atlas.salient_study.layers_of_children import CHILD, CONTROL, SERIES
+from neuronatlas.atlas.salient_study.layers_of_children import CHILD, CONTROL, accuracy_lines
 from neuronatlas.atlas.salient_study.reading import Row, both_read, dash, labels, left_out, listing, spanned
 from neuronatlas.atlas.style import BLUE, GREY, VERMILION, Look
 from neuronatlas.atlas.wording import count, number, percent
@@ -105,24 +104,11 @@ def _task(tables: Tables) -> Iterator[Plot]:
 
 
 def _task_lines(own: pl.DataFrame) -> Any:
-    figure = charts.blank(320)
     series = pl.when(pl.col("which") == "base").then(pl.lit("base")).otherwise(pl.col("role")).alias("series")
-    means = own.with_columns(series).group_by("series", "layer").agg(pl.mean("accuracy", "chance")).sort("layer")
-    for name, look in SERIES.items():
-        found = means.filter(pl.col("series") == name)
-        figure.add_scatter(
-            x=found["layer"].to_list(),
-            y=(100 * found["accuracy"]).to_list(),
-            mode="lines+markers",
-            name=look.name,
-            line={"color": look.colour, "width": 1.5},
-            marker=charts.marker(look),
-            hovertemplate="layer %{x}: %{y:.1f} %",
-            visible=bool(found.height),
-        )
+    means = own.with_columns(series).group_by("series", "layer").agg(pl.mean("accuracy")).sort("layer")
+    figure = accuracy_lines(means, 320, "Accuracy (%), dashed: most frequent class")
     figure.add_hline(y=100 * float(own["chance"].mean() or 0), line_width=1, line_dash="dash", line_color=GREY)  # type: ignore[arg-type]
-    charts.layer_axis(figure, means["layer"].n_unique())
-    return charts.value_axis(figure, "y", "Accuracy (%), dashed: most frequent class")
+    return figure
 
 
 def _p(row: Row, name: str) -> str:

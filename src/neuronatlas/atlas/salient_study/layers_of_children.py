@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -14,7 +15,7 @@ from neuronatlas.atlas.salient_study.reading import both_read, labels
 from neuronatlas.atlas.slopes import slopes
 from neuronatlas.atlas.style import BLUE, GREEN, VERMILION, Look
 
-__all__ = ["CHILD", "CONTROL", "SERIES", "plots"]
+__all__ = ["CHILD", "CONTROL", "SERIES", "accuracy_lines", "plots"]
 
 CHILD, CONTROL = "child", "shuffled child"
 SERIES: Mapping[str, Look] = {
@@ -34,9 +35,8 @@ def plots(tables: Tables) -> Iterator[Plot]:
         of_which = f" of {base}" if len(bases) > 1 else ""
         end = f"-{place}" if len(bases) > 1 else ""
         yield from level(_on_one_axis(list(_slopes(tables, base, of_which, end))))
-        found = [*_histograms(tables, base, of_which, end)]
-        yield from level(found)
-        yield from level([*_probes(tables, base, of_which, end)])
+        for asked in (_HISTOGRAMS, _PROBES):
+            yield from level([*_layer_by_layer(tables, asked, base, of_which, end)])
 
 
 def _slopes(tables: Tables, base: str, of_which: str, end: str) -> Iterator[Plot]:
@@ -78,32 +78,17 @@ def _on_one_axis(shown: list[Plot]) -> list[Plot]:
     return shown
 
 
-def _histograms(tables: Tables, base: str, of_which: str, end: str) -> Iterator[Plot]:
-    if "layer_shares" not in tables:
+def _layer_by_layer(tables: Tables, asked: _Asked, base: str, of_which: str, end: str) -> Iterator[Plot]:
+    """A figure a property: a column of a table by layer, for base, children and controls, means over seeds."""
+    if asked.table not in tables:
         return
-    found = tables["layer_shares"].filter(pl.col("of") == "top", pl.col("share").is_not_null())
+    found = tables[asked.table].filter(asked.rows)
     for place, label in enumerate(labels(tables)):
-        own = _by_series(tables, found, base, label).group_by("series", "layer").agg(pl.mean("share")).sort("layer")
-        if own.height:
-            caption = (
-                f"{property_name(label)}: share of the top neurons in every layer of the base{of_which}, of its "
-                "children and of those on shuffled labels; means over seeds."
-            )
-            yield Plot(f"child-layers{end}-{place}", _bars(own), caption)
-
-
-def _probes(tables: Tables, base: str, of_which: str, end: str) -> Iterator[Plot]:
-    if "layer_probes" not in tables:
-        return
-    found = tables["layer_probes"].filter(pl.col("upto").not_())
-    for place, label in enumerate(labels(tables)):
-        own = _by_series(tables, found, base, label).group_by("series", "layer").agg(pl.mean("accuracy")).sort("layer")
-        if own.height:
-            caption = (
-                f"{property_name(label)}: accuracy of a probe on one layer alone, in the base{of_which}, its children "
-                "and those on shuffled labels; means over seeds."
-            )
-            yield Plot(f"child-probes{end}-{place}", _lines(own), caption)
+        own = _by_series(tables, found, base, label)
+        means = own.group_by("series", "layer").agg(pl.mean(asked.column)).sort("layer")
+        if means.height:
+            caption = f"{property_name(label)}: {asked.caption.format(of_which=of_which)}; means over seeds."
+            yield Plot(f"{asked.name}{end}-{place}", asked.drawn(means), caption)
 
 
 def _by_series(tables: Tables, found: pl.DataFrame, base: str, label: str) -> pl.DataFrame:
@@ -115,10 +100,10 @@ def _by_series(tables: Tables, found: pl.DataFrame, base: str, label: str) -> pl
     return own.with_columns(series=pl.col("model").replace_strict(series, default=None, return_dtype=pl.String))
 
 
-def _bars(own: pl.DataFrame) -> Any:
+def _bars(means: pl.DataFrame) -> Any:
     figure = charts.blank(300)
     for name, look in SERIES.items():
-        rows = own.filter(pl.col("series") == name)
+        rows = means.filter(pl.col("series") == name)
         figure.add_bar(
             x=rows["layer"].to_list(),
             y=(100 * rows["share"]).to_list(),
@@ -128,14 +113,15 @@ def _bars(own: pl.DataFrame) -> Any:
             visible=bool(rows.height),
         )
     figure.update_layout(barmode="group")
-    charts.layer_axis(figure, own["layer"].n_unique())
+    charts.layer_axis(figure, means["layer"].n_unique())
     return charts.value_axis(figure, "y", "Top neurons (%)")
 
 
-def _lines(own: pl.DataFrame) -> Any:
-    figure = charts.blank(300)
+def accuracy_lines(means: pl.DataFrame, height: int = 300, title: str = "Accuracy (%)") -> Any:
+    """Accuracy by layer, a line for each of `SERIES` that has rows. Columns: series, layer, accuracy."""
+    figure = charts.blank(height)
     for name, look in SERIES.items():
-        rows = own.filter(pl.col("series") == name)
+        rows = means.filter(pl.col("series") == name)
         figure.add_scatter(
             x=rows["layer"].to_list(),
             y=(100 * rows["accuracy"]).to_list(),
@@ -146,5 +132,35 @@ def _lines(own: pl.DataFrame) -> Any:
             hovertemplate="layer %{x}: %{y:.1f} %",
             visible=bool(rows.height),
         )
-    charts.layer_axis(figure, own["layer"].n_unique())
-    return charts.value_axis(figure, "y", "Accuracy (%)")
+    charts.layer_axis(figure, means["layer"].n_unique())
+    return charts.value_axis(figure, "y", title)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What of a table is drawn by layer: which rows and column, how, and in words."""
+
+    table: str
+    rows: pl.Expr
+    column: str
+    name: str
+    caption: str
+    drawn: Callable[[pl.DataFrame], Any]
+
+
+_HISTOGRAMS = _Asked(
+    "layer_shares",
+    (pl.col("of") == "top") & pl.col("share").is_not_null(),
+    "share",
+    "child-layers",
+    "share of the top neurons in every layer of the base{of_which}, of its children and of those on shuffled labels",
+    _bars,
+)
+_PROBES = _Asked(
+    "layer_probes",
+    pl.col("upto").not_(),
+    "accuracy",
+    "child-probes",
+    "accuracy of a probe on one layer alone, in the base{of_which}, its children and those on shuffled labels",
+    accuracy_lines,
+)
