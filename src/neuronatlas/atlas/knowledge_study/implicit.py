@@ -35,7 +35,10 @@ _MEANING = (
 
 def section(tables: Tables) -> Section:
     """The section on implicit knowledge."""
-    found, counts = tables["implicit_summary"], tables["implicit_counts"]
+    found, counts = tables["implicit_summary"].filter(pl.col("log_odds").is_not_null()), tables["implicit_counts"]
+    title = "Do a fact's neurons move answers that need the fact without stating it?"
+    if not found.height:
+        return Section("implicit", "Two hops", title, _finding(found, counts), note=_MEANING)
     plots = [
         _plot(found, "log_odds", Axis("Change of log-odds (nats)", 1, "+.2f"), "Change of log-odds, suppressed."),
         _plot(
@@ -58,7 +61,6 @@ def section(tables: Tables) -> Section:
     ]
     headings = ["Asked", "Neurons", "Facts", "Prompts", "Change of P", "Log-odds", "Answers lost"]
     shown = Listing(headings, [False, False, *[True] * 5], rows)
-    title = "Do a fact's neurons move answers that need the fact without stating it?"
     return Section("implicit", "Two hops", title, _finding(found, counts), level(plots), (shown,), _MEANING)
 
 
@@ -84,7 +86,7 @@ def _finding(found: pl.DataFrame, counts: pl.DataFrame) -> str:
         if own and own["log_odds"] is not None:
             told = f"{_lower(label)}: {_odds(own)} nats"
             parts.append(told + (f" ({_odds(other)} with another relation's)" if other else ""))
-    return f"{text}Suppressing a fact's neurons, {'; '.join(parts)}." if parts else text or "Nothing was tested."
+    return f"{text}Suppressing a fact's neurons, {'; '.join(parts)}." if parts else f"{text}Nothing was tested."
 
 
 def _lower(label: str) -> str:
